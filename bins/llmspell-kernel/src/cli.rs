@@ -1,0 +1,451 @@
+//! Command line of llmspell-kernel(1).
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use llmspell::cli::{Command, Engine, Example, Flag, Group, Operand, Permissions, names};
+use llmspell::error::Result;
+use llmspell::home::check_id;
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Args {
+    /// `--config`.
+    pub(crate) config: Option<PathBuf>,
+    /// What to do.
+    pub(crate) action: Action,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Serve a kernel.
+    Serve(Box<Serve>),
+    /// Print the configuration in force, or one section of it.
+    ConfigShow { section: Option<String>, json: bool },
+    /// Check `file`, or the files a kernel would read.
+    ConfigCheck { file: Option<PathBuf> },
+    /// Write the default configuration; `-` or nothing is standard output.
+    ConfigInit { output: Option<PathBuf>, force: bool },
+    /// Rewrite a configuration of v0.10; print it unless `write`.
+    ConfigMigrate { file: Option<PathBuf>, write: bool },
+    /// Look for what would keep a kernel from working.
+    Doctor { json: bool },
+}
+
+/// A kernel to serve. What is `None` is left to the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Serve {
+    /// Its id.
+    pub(crate) id: Option<String>,
+    /// Where it listens.
+    pub(crate) ports: Ports,
+    /// How; a port implies tcp.
+    pub(crate) transport: Option<Transport>,
+    /// The address to bind.
+    pub(crate) ip: Option<IpAddr>,
+    /// The connection file to use, or to write.
+    pub(crate) connection_file: Option<PathBuf>,
+    /// The working directory.
+    pub(crate) workdir: Option<PathBuf>,
+    /// The engine.
+    pub(crate) engine: Option<Engine>,
+    /// The level of the log.
+    pub(crate) log_level: Option<LogLevel>,
+    /// `--profile` and `--allow-`.
+    pub(crate) permissions: Permissions,
+    /// Print one JSON line when ready.
+    pub(crate) json: bool,
+    /// Serve only the client that started it, with everything in this folder.
+    pub(crate) private: Option<PathBuf>,
+}
+
+/// Which ports were asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Ports {
+    /// None: free ones, or sockets in a folder.
+    #[default]
+    Any,
+    /// The shell port; the others are free ones.
+    Shell(u16),
+    /// Shell, iopub, stdin, control, heartbeat.
+    All([u16; 5]),
+}
+
+/// How clients reach it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// Ports.
+    Tcp,
+    /// Sockets in a folder.
+    Ipc,
+}
+
+const TRANSPORTS: [(&str, Transport); 2] = [("tcp", Transport::Tcp), ("ipc", Transport::Ipc)];
+
+/// Levels of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What failed.
+    Error,
+    /// What looks wrong.
+    Warn,
+    /// Starts, stops, requests.
+    Info,
+    /// Decisions.
+    Debug,
+    /// Messages.
+    Trace,
+}
+
+const LOG_LEVELS: [(&str, LogLevel); 6] = [
+    ("off", LogLevel::Off),
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+];
+
+impl LogLevel {
+    /// Its name.
+    pub(crate) fn name(self) -> &'static str {
+        LOG_LEVELS.iter().find(|(_, level)| *level == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// Everything the rows below can write to.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    id: Option<String>,
+    ports: Ports,
+    transport: Option<Transport>,
+    ip: Option<IpAddr>,
+    connection_file: Option<PathBuf>,
+    workdir: Option<PathBuf>,
+    config: Option<PathBuf>,
+    engine: Option<Engine>,
+    log_level: Option<LogLevel>,
+    permissions: Permissions,
+    json: bool,
+    private: Option<PathBuf>,
+    section: Option<String>,
+    file: Option<PathBuf>,
+    force: bool,
+    write: bool,
+}
+
+impl AsMut<Permissions> for Draft {
+    fn as_mut(&mut self) -> &mut Permissions {
+        &mut self.permissions
+    }
+}
+
+impl AsMut<Option<Engine>> for Draft {
+    fn as_mut(&mut self) -> &mut Option<Engine> {
+        &mut self.engine
+    }
+}
+
+impl Draft {
+    fn serve(self) -> Result<Args> {
+        let Draft {
+            ports, transport, ip, connection_file, workdir, engine, log_level, permissions, json, private, ..
+        } = self;
+        let id = self.id;
+        let serve =
+            Serve { id, ports, transport, ip, connection_file, workdir, engine, log_level, permissions, json, private };
+        Ok(Args { config: self.config, action: Action::Serve(Box::new(serve)) })
+    }
+
+    /// Any other action.
+    fn act(config: Option<PathBuf>, action: Action) -> Result<Args> {
+        Ok(Args { config, action })
+    }
+}
+
+const ADDRESS: Group<Draft> = Group::new(
+    "Address",
+    &[
+        Flag::value("id", "ID", |draft: &mut Draft, value| {
+            let id = value.text()?;
+            check_id(id)?;
+            draft.id = Some(id.to_owned());
+            Ok(())
+        })
+        .doc(
+            "Call the kernel ID. Its files are named after it, and clients find it by it. The default is \
+             `llmspell-kernel`.",
+        ),
+        Flag::value("port", "PORT", |draft: &mut Draft, value| {
+            draft.ports = Ports::Shell(value.parse("a port number")?);
+            Ok(())
+        })
+        .short('p')
+        .excludes(&["ports"])
+        .doc(
+            "Listen for requests on PORT. This is the shell port; the four others are free ones and stand in the \
+             connection file.",
+        ),
+        Flag::value("ports", "SHELL,IOPUB,STDIN,CONTROL,HB", |draft: &mut Draft, value| {
+            draft.ports = Ports::All(value.parse_all("a port number")?);
+            Ok(())
+        })
+        .doc("Listen on exactly these five ports. Containers and firewalls need them."),
+        Flag::value("transport", "NAME", |draft: &mut Draft, value| {
+            draft.transport = Some(value.pick(&TRANSPORTS)?);
+            Ok(())
+        })
+        .choices(&names(&TRANSPORTS))
+        .doc("Serve over ports or over sockets in a private folder. A port implies `tcp`."),
+        Flag::value("ip", "ADDR", |draft: &mut Draft, value| {
+            draft.ip = Some(value.parse("an IP address")?);
+            Ok(())
+        })
+        .doc(
+            "Listen on the address ADDR. The default is `127.0.0.1`. Messages are signed and not encrypted: beyond \
+             this machine, whoever can connect can read the output.",
+        ),
+        Flag::value("connection-file", "FILE", |draft: &mut Draft, value| {
+            draft.connection_file = Some(value.path()?);
+            Ok(())
+        })
+        .short('f')
+        .doc(
+            "Use the connection file FILE. If it exists, ports and key are taken from it, as Jupyter expects; else \
+             it is written.",
+        ),
+        Flag::value("private", "DIR", |draft: &mut Draft, value| {
+            draft.private = Some(value.path()?);
+            Ok(())
+        })
+        .hidden()
+        .excludes(&["port", "ports", "transport", "ip", "connection-file"])
+        .doc("Serve only the client that started it. The sockets lie in DIR, and the end of standard input ends it."),
+        Flag::absent("daemon", "Run it in the foreground (append & in a shell), or as a systemd service."),
+    ],
+);
+
+const RUNNING: Group<Draft> = Group::new(
+    "Running",
+    &[
+        Flag::workdir(|draft: &mut Draft, value| {
+            draft.workdir = Some(value.path()?);
+            Ok(())
+        }),
+        Flag::ENGINE,
+        Flag::value("log-level", "LEVEL", |draft: &mut Draft, value| {
+            draft.log_level = Some(value.pick(&LOG_LEVELS)?);
+            Ok(())
+        })
+        .choices(&names(&LOG_LEVELS))
+        .doc("Log what matters at LEVEL and above."),
+        Flag::switch("json", |draft: &mut Draft| draft.json = true).doc(
+            "Print one JSON line when ready. It holds the id, the PID and the connection file, for programs that wait.",
+        ),
+    ],
+);
+
+const CONFIGURATION: Group<Draft> = Group::new(
+    "Configuration",
+    &[Flag::config(|draft: &mut Draft, value| {
+        draft.config = Some(value.path()?);
+        Ok(())
+    })],
+);
+
+const PRINTED: Group<Draft> = Group::new(
+    "Output",
+    &[Flag::switch("json", |draft: &mut Draft| draft.json = true).doc("Print one JSON document, for programs.")],
+);
+
+const FILE: Operand<Draft> = Operand::new("FILE", |draft: &mut Draft, value| {
+    draft.file = Some(value.path()?);
+    Ok(())
+})
+.optional()
+.doc("The configuration file. The default is the user's own.");
+
+const CONFIG: Command<Draft, Args> = Command::new("config", "show, check, write or migrate the configuration")
+    .commands(&[
+        Command::new("show", "print the configuration in force")
+            .about(&["Prints every value a kernel started here would use, and where it came from: default, file, \
+             environment or flag."])
+            .flags(&[PRINTED])
+            .operands(&[Operand::new("SECTION", |draft: &mut Draft, value| {
+                draft.section = Some(value.into_text()?);
+                Ok(())
+            })
+            .optional()
+            .doc("Print this section only.")])
+            .make(|draft| Draft::act(draft.config, Action::ConfigShow { section: draft.section, json: draft.json })),
+        Command::new("check", "check a configuration file")
+            .about(&["Says what is wrong and in which line. Silence and exit status 0 mean that nothing is."])
+            .operands(&[FILE])
+            .make(|draft| Draft::act(draft.config, Action::ConfigCheck { file: draft.file })),
+        Command::new("init", "write a configuration file with every default, commented")
+            .about(&["Writes to standard output, or to a file that must not exist yet."])
+            .flags(&[Group::new(
+                "Output",
+                &[
+                    Flag::value("output", "FILE", |draft: &mut Draft, value| {
+                        draft.file = Some(value.path()?);
+                        Ok(())
+                    })
+                    .short('o')
+                    .doc("Write to FILE."),
+                    Flag::switch("force", |draft: &mut Draft| draft.force = true).doc("Replace the file if it exists."),
+                ],
+            )])
+            .make(|draft| Draft::act(draft.config, Action::ConfigInit { output: draft.file, force: draft.force })),
+        Command::new("migrate", "rewrite a configuration of version 0.10")
+            .about(&["Prints the file as this version wants it, with a comment where a key has no successor."])
+            .flags(&[Group::new(
+                "Output",
+                &[Flag::switch("write", |draft: &mut Draft| draft.write = true)
+                    .doc("Replace the file. The old one is kept beside it with the ending `.bak`.")],
+            )])
+            .operands(&[FILE])
+            .make(|draft| Draft::act(draft.config, Action::ConfigMigrate { file: draft.file, write: draft.write })),
+    ]);
+
+/// The parser, `--help`, the page and completions all read this.
+pub(crate) const CLI: Command<Draft, Args> = Command::new(
+    "llmspell-kernel",
+    "run a kernel that serves scripts and tools",
+)
+.about(&[
+    "Runs one kernel in the foreground until it gets SIGTERM or, while idle, SIGINT. A kernel runs Lua scripts \
+         and tools for its clients: llmspell-run(1), llmspell-tool(1), Jupyter notebooks and editors. It speaks the \
+         Jupyter protocol.",
+    "Without flags its sockets lie in a private folder, and only the user who started it can reach it. `--port` \
+         makes it listen on this machine's loopback address. Its connection file holds the address and the secret \
+         key; whoever can read that file can run scripts.",
+    "What scripts and tools may do is decided by the configuration and the permission flags, for every client \
+         alike.",
+    "Flags win over the environment, the environment over the configuration file, the file over the defaults.",
+])
+.synopsis(&["[start] [FLAGS]", "config show|check|init|migrate [FLAGS] [OPERANDS]", "doctor [FLAGS]"])
+.common(&[CONFIGURATION])
+.flags(&[ADDRESS, RUNNING, Group::PERMISSIONS])
+.commands(&[
+    Command::new("start", "run a kernel, as without a command")
+        .about(&["The same as no command at all, with the same flags."])
+        .flags(&[ADDRESS, RUNNING, Group::PERMISSIONS])
+        .make(Draft::serve),
+    CONFIG,
+    Command::new("doctor", "look for what would keep a kernel from working")
+        .about(&["Checks the folders and their modes, the configuration, stale files, free ports and the limits of \
+                 the system. Exits with 1 if something would keep a kernel from working."])
+        .flags(&[PRINTED])
+        .make(|draft| Draft::act(draft.config, Action::Doctor { json: draft.json })),
+])
+.make(Draft::serve)
+.environment(&[("LLMSPELL_HOME", "The folder of all files instead of `~/.llmspell`.")])
+.files(&[
+    ("~/.llmspell/config.toml", "The user's configuration."),
+    ("./llmspell.toml", "The project's configuration, which may narrow what is allowed and not widen it."),
+    ("~/.llmspell/kernel/ID.json", "The connection file, removed at the end."),
+    ("~/.llmspell/kernel/ID.pid", "The process id, locked while the kernel lives."),
+])
+.examples(&[
+    Example::new("Run the kernel that clients use when told nothing else.", "llmspell-kernel"),
+    Example::new(
+        "Run one on a port, with its connection file where another program expects it.",
+        "llmspell-kernel start --port 59000 --connection-file ~/.llmspell/kernel.json",
+    ),
+    Example::new(
+        "Let scripts read one folder and reach one host, nothing else.",
+        "llmspell-kernel --profile safe --allow-read=./data --allow-net=api.example.org",
+    ),
+    Example::new("Stop it.", "kill -TERM $(cat ~/.llmspell/kernel/llmspell-kernel.pid)"),
+    Example::new("Start a configuration of your own.", "llmspell-kernel config init -o ~/.llmspell/config.toml"),
+    Example::new("Ask whether a configuration is right.", "llmspell-kernel config check ~/.llmspell/config.toml"),
+    Example::new("Ask whether a kernel would work here.", "llmspell-kernel doctor"),
+])
+.see_also(&["llmspell-run(1)", "llmspell-tool(1)", "llmspell.toml(5)", "llmspell(7)", "llmspell-protocol(7)"]);
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use llmspell::cli::{Grant, check, check_page};
+    use llmspell::error::Class;
+
+    use super::*;
+
+    fn args(line: &str) -> Result<Args> {
+        llmspell::cli::args(&CLI, line.split_whitespace())
+    }
+
+    fn serve(line: &str) -> Serve {
+        match args(line).unwrap().action {
+            Action::Serve(serve) => *serve,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_table_is_fit() {
+        assert_eq!(check(&CLI), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_page_is_what_the_table_says() {
+        check_page(&CLI, Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../man/llmspell-kernel.1"))).unwrap();
+    }
+
+    #[test]
+    fn release_note_lines_work() {
+        let kernel = serve("start --port 59000 --connection-file F");
+        assert_eq!((&kernel.id, kernel.ports), (&None, Ports::Shell(59000)));
+        assert_eq!(kernel.connection_file, Some("F".into()));
+        assert_eq!(kernel, serve("-p59000 -f F"));
+        let error = args("start --daemon --port 59000").unwrap_err();
+        assert_eq!((error.class(), error.text()), (Class::Absent, "--daemon: not in this build"));
+        assert!(error.next_step().unwrap().contains("systemd"));
+    }
+
+    #[test]
+    fn every_flag_arrives() {
+        let kernel = serve(
+            "--id a --ports 1,2,3,4,5 --transport tcp --ip ::1 --workdir / --engine lua --log-level debug --profile \
+             safe --allow-read=/a,/b --allow-run --json",
+        );
+        assert_eq!(kernel.ports, Ports::All([1, 2, 3, 4, 5]));
+        assert_eq!((kernel.transport, kernel.ip), (Some(Transport::Tcp), "::1".parse().ok()));
+        assert_eq!((kernel.engine, kernel.log_level, kernel.json), (Some(Engine::Lua), Some(LogLevel::Debug), true));
+        assert_eq!(kernel.permissions.read, Some(Grant::Only(vec!["/a".into(), "/b".into()])));
+        assert_eq!(kernel.permissions.run, Some(Grant::All));
+        assert_eq!(serve("--private /d").private, Some("/d".into()));
+    }
+
+    #[test]
+    fn commands_have_flags_of_their_own() {
+        let action = |line: &str| args(line).unwrap().action;
+        assert_eq!(
+            action("config show kernel --json"),
+            Action::ConfigShow { section: Some("kernel".into()), json: true }
+        );
+        assert_eq!(action("config check"), Action::ConfigCheck { file: None });
+        assert_eq!(action("config init -o x --force"), Action::ConfigInit { output: Some("x".into()), force: true });
+        assert_eq!(action("config migrate x --write"), Action::ConfigMigrate { file: Some("x".into()), write: true });
+        assert_eq!(action("doctor --json"), Action::Doctor { json: true });
+        assert_eq!(args("-c x config check").unwrap().config, Some("x".into()));
+        for (line, text) in [
+            ("config", "a command is missing"),
+            ("config init --json", "--json: unknown flag"),
+            ("--port 1 doctor", "--port: not a flag of `llmspell-kernel doctor`"),
+            ("--port 1 --ports 1,2,3,4,5", "--port: not together with --ports"),
+            ("--private /d --ip ::1", "--private: not together with --ip"),
+            ("--port abc", "--port: \"abc\" is not a port number"),
+            ("--ports 1,2", "--ports: 5 values are needed, 2 given"),
+            ("--id a/b", "--id: kernel id \"a/b\": use 1 to 64 letters, digits, '.', '_' or '-'"),
+            ("strat", "command: \"strat\" is unknown, did you mean start?"),
+        ] {
+            assert_eq!(args(line).unwrap_err().text(), text, "{line}");
+        }
+    }
+}

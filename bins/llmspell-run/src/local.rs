@@ -1,0 +1,254 @@
+//! A script in this process: its output goes to our streams, its questions are read from our standard input.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use llmspell::cli::{is_closed_output, output_error};
+use llmspell::daemon::{leave, signal_fd};
+use llmspell::engine::{Interrupter, Output, Reason, Stream};
+use llmspell::error::{Class, Error, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+/// Output is written when this much is gathered, or at a line's end on a terminal.
+const BUFFER: usize = 64 * 1024;
+
+/// Our own streams as a script's.
+pub(crate) struct Local {
+    out: Mutex<Gathered>,
+    terminal: bool,
+    input: Mutex<BufReader<File>>,
+    /// Readable once the user wants to stop.
+    stop: OwnedFd,
+    deadline: Option<Instant>,
+}
+
+struct Gathered {
+    bytes: Vec<u8>,
+    /// What is kept instead of being written, for `--json`: stdout and stderr.
+    kept: Option<[Vec<u8>; 2]>,
+    /// Whether nobody reads our standard output any more.
+    closed: bool,
+}
+
+impl Local {
+    /// Streams that are written to, or with `keep` only gathered. `stop` becomes readable when the user wants to stop.
+    pub(crate) fn new(keep: bool, stop: OwnedFd, deadline: Option<Instant>) -> Result<Self> {
+        Ok(Local {
+            out: Mutex::new(Gathered { bytes: Vec::new(), kept: keep.then(Default::default), closed: false }),
+            terminal: std::io::stdout().is_terminal(),
+            input: Mutex::new(standard_input()?),
+            stop,
+            deadline,
+        })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Gathered> {
+        self.out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nobody reads our standard output any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// What was kept: stdout and stderr.
+    pub(crate) fn kept(&self) -> [String; 2] {
+        let kept = self.lock().kept.take().unwrap_or_default();
+        kept.map(|bytes| {
+            String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+        })
+    }
+}
+
+impl Output for Local {
+    fn write(&self, stream: Stream, bytes: &[u8]) -> Result<()> {
+        let mut out = self.lock();
+        if let Some(kept) = &mut out.kept {
+            kept[usize::from(stream == Stream::Stderr)].extend_from_slice(bytes);
+            return Ok(());
+        }
+        match stream {
+            Stream::Stdout => {
+                out.bytes.extend_from_slice(bytes);
+                if out.bytes.len() >= BUFFER || self.terminal && bytes.contains(&b'\n') {
+                    out.write_out()?;
+                }
+                Ok(())
+            }
+            Stream::Stderr => {
+                // So that both appear in the order they were written.
+                out.write_out()?;
+                std::io::stderr().write_all(bytes).map_err(|e| Error::system("standard error", e))
+            }
+        }
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.lock().write_out()
+    }
+
+    fn input(&self, prompt: &str, password: bool) -> Result<Option<String>> {
+        self.write(Stream::Stdout, prompt.as_bytes())?;
+        self.flush()?;
+        let mut input = self.input.lock().unwrap_or_else(PoisonError::into_inner);
+        ask(&mut input, password, &self.stop, self.deadline)
+    }
+}
+
+impl Gathered {
+    fn write_out(&mut self) -> Result<()> {
+        let written = std::io::stdout().write_all(&self.bytes).and_then(|()| std::io::stdout().flush());
+        self.bytes.clear();
+        written.map_err(output_error).inspect_err(|error| self.closed |= is_closed_output(error))
+    }
+}
+
+/// Our standard input, buffered by us: what poll cannot see must be known.
+fn standard_input() -> Result<BufReader<File>> {
+    let fd = std::io::stdin().as_fd().try_clone_to_owned().map_err(|e| Error::system("standard input", e))?;
+    Ok(BufReader::new(File::from(fd)))
+}
+
+/// Reads a line; `None` at the end. `stop` and `deadline` end the wait; `password` turns the terminal's echo off.
+fn ask(
+    input: &mut BufReader<File>,
+    password: bool,
+    stop: impl AsFd,
+    deadline: Option<Instant>,
+) -> Result<Option<String>> {
+    let _silence = if password { Silence::new(input) } else { None };
+    let mut line = Vec::new();
+    loop {
+        if input.buffer().is_empty() {
+            wait(input.get_ref().as_fd(), stop.as_fd(), deadline)?;
+        }
+        if let Some(answer) = read(input, &mut line)? {
+            return Ok(answer);
+        }
+    }
+}
+
+/// Adds what there is to `line`. The whole line, once it ends; `Some(None)` when there is no more.
+fn read(input: &mut BufReader<File>, line: &mut Vec<u8>) -> Result<Option<Option<String>>> {
+    let bytes = input.fill_buf().map_err(|e| Error::system("standard input", e))?;
+    let end = bytes.iter().position(|byte| *byte == b'\n');
+    let taken = end.map_or(bytes.len(), |at| at + 1);
+    line.extend_from_slice(&bytes[..taken]);
+    input.consume(taken);
+    if taken > 0 && end.is_none() {
+        return Ok(None);
+    }
+    if taken == 0 && line.is_empty() {
+        return Ok(Some(None));
+    }
+    let line = std::mem::take(line);
+    let text = String::from_utf8(line).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned());
+    Ok(Some(Some(text.strip_suffix('\n').map(str::to_owned).unwrap_or(text))))
+}
+
+/// Answers a kernel's questions from our standard input, never waiting for it.
+pub(crate) struct Asker {
+    input: BufReader<File>,
+    line: Vec<u8>,
+    /// The question that is open, and its silence.
+    open: Option<Option<Silence>>,
+}
+
+impl Asker {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Asker { input: standard_input()?, line: Vec::new(), open: None })
+    }
+
+    /// A question is there; true when it is a new one.
+    pub(crate) fn begin(&mut self, password: bool) -> bool {
+        let new = self.open.is_none();
+        if new {
+            self.open = Some(if password { Silence::new(&self.input) } else { None });
+        }
+        new
+    }
+
+    /// The answer, if all of it is there; `Some(None)` at the end of input.
+    pub(crate) fn answer(&mut self) -> Result<Option<Option<String>>> {
+        while !self.input.buffer().is_empty() || is_readable(self.input.get_ref()) {
+            if let Some(answer) = read(&mut self.input, &mut self.line)? {
+                self.open = None;
+                return Ok(Some(answer));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn is_readable(file: &File) -> bool {
+    let mut fds = [PollFd::new(file, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
+fn wait(input: BorrowedFd<'_>, stop: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<()> {
+    loop {
+        let mut fds = [PollFd::from_borrowed_fd(input, PollFlags::IN), PollFd::from_borrowed_fd(stop, PollFlags::IN)];
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) if !fds[1].revents().is_empty() => return Err(Error::new(Class::Interrupted, "interrupted")),
+            Ok(0) => return Err(Error::new(Class::Timeout, "nobody answered in time")),
+            Ok(_) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(Error::system("standard input", error.into())),
+        }
+    }
+}
+
+/// A terminal that does not echo while this lives.
+struct Silence(OwnedFd, rustix::termios::Termios);
+
+impl Silence {
+    fn new(input: &BufReader<File>) -> Option<Self> {
+        let terminal = input.get_ref().as_fd().try_clone_to_owned().ok()?;
+        let before = tcgetattr(&terminal).ok()?;
+        let mut quiet = before.clone();
+        quiet.local_modes.remove(LocalModes::ECHO);
+        quiet.local_modes.insert(LocalModes::ECHONL);
+        tcsetattr(&terminal, OptionalActions::Flush, &quiet).ok()?;
+        Some(Silence(terminal, before))
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        let _ = tcsetattr(&self.0, OptionalActions::Flush, &self.1);
+    }
+}
+
+/// Makes Ctrl-C and SIGTERM stop the script: a second one ends the process. Returns what becomes readable at the first.
+pub(crate) fn stop_on_signal(interrupter: Interrupter) -> Result<OwnedFd> {
+    let signals = File::from(signal_fd(&[SIGINT, SIGTERM])?);
+    let (told, tell) = rustix::pipe::pipe().map_err(|e| Error::system("pipe", e.into()))?;
+    let watch = move || {
+        let mut tell = Some(tell);
+        loop {
+            let mut fds = [PollFd::new(&signals, PollFlags::IN)];
+            if poll(&mut fds, None).is_err() {
+                continue;
+            }
+            let _ = rustix::io::read(&signals, &mut [0; 16]);
+            if tell.take().is_none() {
+                leave(i32::from(Class::Interrupted.row().exit));
+            }
+            interrupter.0.interrupt(Reason::Interrupt);
+        }
+    };
+    std::thread::Builder::new().name("llmspell-signals".into()).spawn(watch).map_err(|e| Error::system("thread", e))?;
+    Ok(told)
+}
+
+/// Becomes readable at every Ctrl-C or SIGTERM.
+pub(crate) fn stop_fd() -> Result<OwnedFd> {
+    signal_fd(&[SIGINT, SIGTERM])
+}

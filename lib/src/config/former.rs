@@ -1,0 +1,164 @@
+//! What v0.10 could configure and this version cannot, or calls otherwise: warned of, never refused.
+
+/// A key or section of v0.10.
+#[derive(Debug)]
+pub(super) struct Former {
+    pub(super) path: &'static str,
+    pub(super) fate: Fate,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(super) enum Fate {
+    /// Its number, with this unit, is now the key of this name in the same section.
+    Moved(&'static str, &'static str),
+    /// It has no effect; why.
+    Gone(&'static str),
+}
+
+const ABSENT: &str = "not in this version";
+const DEAD: &str = "never had an effect";
+
+const fn gone(path: &'static str, why: &'static str) -> Former {
+    Former { path, fate: Fate::Gone(why) }
+}
+
+/// The keys; the longest that fits counts.
+pub(super) const FORMER: &[Former] = &[
+    Former { path: "engines.lua.timeout_ms", fate: Fate::Moved("timeout", "ms") },
+    gone("engines.lua.stdlib", "every script has the safe standard library"),
+    gone("engines.lua.enable_debug", ABSENT),
+    gone("engines.lua.security_level", "use security.profile"),
+    gone("engines.javascript", "built without javascript"),
+    gone("providers", "model services are not in this version"),
+    gone("runtime", ABSENT),
+    gone("runtime.max_concurrent_scripts", "a kernel runs one script at a time"),
+    gone("runtime.script_timeout_seconds", "use engines.lua.timeout"),
+    gone("runtime.enable_streaming", "output is always streamed"),
+    gone("runtime.security", "use the section security"),
+    gone("runtime.security.allow_file_access", "use security.profile, allow_read and allow_write"),
+    gone("runtime.security.allow_network_access", "use security.profile and allow_net"),
+    gone("runtime.security.allow_process_spawn", "use security.allow_run"),
+    gone("runtime.security.max_memory_bytes", "use engines.lua.max_memory_bytes"),
+    gone("runtime.security.max_execution_time_ms", "use engines.lua.timeout"),
+    gone("runtime.state_persistence", "state is not in this version"),
+    gone("runtime.sessions", "sessions are not in this version"),
+    gone("hooks", ABSENT),
+    gone("events", ABSENT),
+    gone("debug", "use the section log"),
+    gone("rag", ABSENT),
+    gone("llm", "model services are not in this version"),
+    gone("state", ABSENT),
+    gone("sessions", ABSENT),
+    gone("logging", "use the section log"),
+    gone("monitoring", ABSENT),
+    gone("service", ABSENT),
+    gone("signals", "SIGTERM shuts down, SIGINT interrupts; nothing to set"),
+    gone("protocols", ABSENT),
+    gone("daemon", "log files and detaching are not in this version; a kernel logs to standard error"),
+    gone("kernel.execution", "use engines.lua and kernel.tools"),
+    gone("kernel.health", ABSENT),
+    gone("kernel.max_clients", DEAD),
+    gone("kernel.idle_timeout", ABSENT),
+    gone("kernel.log_level", "use log.level"),
+    gone("tools.enabled", DEAD),
+    gone("tools.rate_limit_per_minute", DEAD),
+    gone("tools.file_operations.enabled", "use security.profile"),
+    gone("tools.file_operations.max_depth", DEAD),
+    gone("tools.file_operations.allowed_extensions", DEAD),
+    gone("tools.file_operations.blocked_extensions", DEAD),
+    gone("tools.file_operations.validate_file_types", DEAD),
+    gone("tools.http_request.max_request_size", "never had an effect; max_response_size limits answers"),
+    gone("tools.web_search", ABSENT),
+    gone("tools.network", "use the section tools.http_request"),
+    gone("tools.web_tools", ABSENT),
+    gone("tools.media", ABSENT),
+    gone("tools.database", ABSENT),
+    gone("tools.email", ABSENT),
+    gone("tools.system", ABSENT),
+    gone("tools.data", ABSENT),
+    gone("tools.academic", ABSENT),
+    gone("tools.document", ABSENT),
+    gone("tools.search", ABSENT),
+];
+
+/// The row for `path`, and whether `path` is only on the way to rows.
+pub(super) fn find(path: &[String]) -> (Option<&'static Former>, bool) {
+    let under = |path: &[String], row: &Former| {
+        let mut parts = row.path.split('.');
+        path.iter().all(|name| parts.next() == Some(name)).then(|| parts.next().is_some())
+    };
+    let row =
+        (1..=path.len()).rev().find_map(|length| FORMER.iter().find(|row| under(&path[..length], row) == Some(false)));
+    (row, FORMER.iter().any(|row| under(path, row) == Some(true)))
+}
+
+/// Environment variables of v0.10 that set a key of today.
+pub(super) const VARIABLES: &[(&str, &str)] = &[
+    ("LLMSPELL_ENGINE", "default_engine"),
+    ("LLMSPELL_TOOLS_ALLOWED_PATHS", "tools.file_operations.allowed_paths"),
+    ("LLMSPELL_TOOLS_MAX_FILE_SIZE", "tools.file_operations.max_file_size"),
+    ("LLMSPELL_TOOLS_NETWORK_TIMEOUT", "tools.http_request.timeout_seconds"),
+];
+
+/// Beginnings of variables of v0.10 that set nothing now.
+pub(super) const GONE_VARIABLES: &[(&str, &str)] = &[
+    ("LLMSPELL_MAX_CONCURRENT_SCRIPTS", "a kernel runs one script at a time"),
+    ("LLMSPELL_SCRIPT_TIMEOUT_SECONDS", "use LLMSPELL_ENGINES_LUA_TIMEOUT"),
+    ("LLMSPELL_ALLOW_FILE_ACCESS", "use LLMSPELL_SECURITY_PROFILE"),
+    ("LLMSPELL_ALLOW_NETWORK_ACCESS", "use LLMSPELL_SECURITY_ALLOW_NET"),
+    ("LLMSPELL_ALLOW_PROCESS_SPAWN", "use LLMSPELL_SECURITY_ALLOW_RUN"),
+    ("LLMSPELL_MAX_MEMORY_BYTES", "use LLMSPELL_ENGINES_LUA_MAX_MEMORY_BYTES"),
+    ("LLMSPELL_MAX_EXECUTION_TIME_MS", "use LLMSPELL_ENGINES_LUA_TIMEOUT"),
+    ("LLMSPELL_STATE_", ABSENT),
+    ("LLMSPELL_SESSIONS_", ABSENT),
+    ("LLMSPELL_HOOKS_", ABSENT),
+    ("LLMSPELL_EVENTS_", ABSENT),
+    ("LLMSPELL_RAG_", ABSENT),
+    ("LLMSPELL_DEBUG", "use LLMSPELL_LOG_LEVEL"),
+    ("LLMSPELL_PROVIDER_", ABSENT),
+    ("LLMSPELL_OPENAI_", ABSENT),
+    ("LLMSPELL_ANTHROPIC_", ABSENT),
+    ("LLMSPELL_TOOLS_", ABSENT),
+    ("LLMSPELL_NETWORK_", ABSENT),
+    ("LLMSPELL_WEB_", ABSENT),
+    ("LLMSPELL_MEDIA_", ABSENT),
+    ("LLMSPELL_DB_", ABSENT),
+    ("LLMSPELL_EMAIL_", ABSENT),
+    ("LLMSPELL_SYSTEM_", ABSENT),
+    ("LLMSPELL_DATA_", ABSENT),
+    ("LLMSPELL_ACADEMIC_", ABSENT),
+    ("LLMSPELL_DOC_", ABSENT),
+    ("LLMSPELL_SEARCH_", ABSENT),
+    ("LLMSPELL_LOG_FILE", ABSENT),
+    ("LLMSPELL_PID_FILE", ABSENT),
+];
+
+/// Variables of the suite that are no keys.
+pub(super) const OTHER_VARIABLES: &[&str] =
+    &["LLMSPELL_HOME", "LLMSPELL_CONFIG", "LLMSPELL_KERNEL", "LLMSPELL_CONNECTION_FILE"];
+
+#[cfg(test)]
+mod tests {
+    use super::super::keys;
+    use super::*;
+
+    #[test]
+    fn no_former_key_is_a_key_of_today() {
+        for row in FORMER {
+            assert!(keys::find(&keys::split(row.path)).is_none(), "{}", row.path);
+        }
+        for (_, path) in VARIABLES {
+            assert!(matches!(keys::find(&keys::split(path)), Some(keys::Node::Key(_))), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_longest_row_counts() {
+        let row = |path: &str| find(&keys::split(path)).0.map(|row| row.path);
+        assert_eq!(row("runtime.security.allow_file_access"), Some("runtime.security.allow_file_access"));
+        assert_eq!(row("runtime.security.else"), Some("runtime.security"));
+        assert_eq!(row("providers.openai.api_key"), Some("providers"));
+        assert_eq!(row("kernel.tools"), None);
+    }
+}

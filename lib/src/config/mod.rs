@@ -1,0 +1,396 @@
+//! Configuration: typed TOML, defaults < files < environment < flags. The types below are the only list of keys:
+//! checking, `config init`, `config show` and llmspell.toml(5) are made from them.
+//!
+//! A field's `x-project` says what an untrusted `./llmspell.toml` may do with it: `free` anything, `subset` only
+//! values already allowed, `less` only a lower value, `inside` only paths of its own folder; nothing said: refused.
+//! `x-adds` marks lists to which every layer adds.
+
+pub mod commands;
+mod flags;
+mod former;
+mod keys;
+mod load;
+mod read;
+pub mod reference;
+mod text;
+mod trust;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use load::{Loaded, Origin, Sources};
+pub use read::Problem;
+pub use trust::{State as Trust, trust};
+
+use crate::home::Home;
+use crate::security::{Grants, Profile};
+
+/// Reads `text` as a configuration and as one of v0.10, for the fuzz targets.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn fuzz(text: &str) {
+    drop(read::read(text));
+    if let Ok(new) = commands::migrate_text(text) {
+        assert_eq!(commands::migrate_text(&new).expect("what was migrated is well-formed"), new);
+    }
+}
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The engine of scripts whose name does not tell.
+    #[schemars(extend("enum" = ["lua"], "x-project" = "free"))]
+    pub default_engine: String,
+    /// Script engines.
+    pub engines: Engines,
+    /// Permissions of scripts and tools.
+    pub security: Security,
+    /// The kernel.
+    pub kernel: Kernel,
+    /// Logs.
+    pub log: Log,
+    /// Tools.
+    pub tools: Tools,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            default_engine: "lua".into(),
+            engines: Engines::default(),
+            security: Security::default(),
+            kernel: Kernel::default(),
+            log: Log::default(),
+            tools: Tools::default(),
+        }
+    }
+}
+
+/// `[engines]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Engines {
+    /// Lua scripts.
+    pub lua: Lua,
+}
+
+/// `[engines.lua]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lua {
+    /// Most memory the values of one script state may take; 0 sets no limit.
+    #[serde(with = "text::size")]
+    #[schemars(schema_with = "text::size_schema", extend("x-project" = "free"))]
+    pub max_memory_bytes: u64,
+    /// Longest run of one script or cell; 0s sets no limit.
+    #[serde(with = "text::duration")]
+    #[schemars(schema_with = "text::duration_schema", extend("x-project" = "free"))]
+    pub timeout: Duration,
+    /// More folders in which `require` looks for modules.
+    #[schemars(schema_with = "text::paths_schema", extend("x-project" = "inside"))]
+    pub package_paths: Vec<PathBuf>,
+}
+
+impl Default for Lua {
+    fn default() -> Self {
+        Lua { max_memory_bytes: 512 << 20, timeout: Duration::ZERO, package_paths: Vec::new() }
+    }
+}
+
+/// `[security]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Security {
+    /// The starting point: `safe` computes only, `standard` adds files below the working folder and public hosts,
+    /// `privileged` allows all but keys and `~/.llmspell`.
+    #[schemars(extend("x-project" = "less"))]
+    pub profile: Profile,
+    /// More folders or files that may be read.
+    #[schemars(schema_with = "text::paths_schema", extend("x-project" = "subset"))]
+    pub allow_read: Vec<PathBuf>,
+    /// More folders or files that may be read and written.
+    #[schemars(schema_with = "text::paths_schema", extend("x-project" = "subset"))]
+    pub allow_write: Vec<PathBuf>,
+    /// More hosts that may be reached: `host`, `host:port`, `*.domain`, an address, a CIDR block, or `*`.
+    #[schemars(extend("x-project" = "subset"))]
+    pub allow_net: Vec<String>,
+    /// Hosts that are refused whatever else is said. Every layer adds to this list.
+    #[schemars(extend("x-project" = "free", "x-adds" = true))]
+    pub deny_net: Vec<String>,
+    /// Programs that may be run: a name found in PATH, an absolute path, or `*`.
+    #[schemars(extend("x-project" = "subset"))]
+    pub allow_run: Vec<String>,
+    /// Environment variables that scripts may read: a name, `PREFIX*`, or `*`.
+    #[schemars(extend("x-project" = "subset"))]
+    pub allow_env: Vec<String>,
+}
+
+/// How a kernel is reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    /// Sockets in a folder only the user can enter.
+    #[default]
+    Ipc,
+    /// Ports.
+    Tcp,
+}
+
+/// `[kernel]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kernel {
+    /// Name of the kernel and of its files; when not set, `llmspell-kernel`.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "text::id")]
+    #[schemars(schema_with = "text::id_schema", extend("x-project" = "free"))]
+    pub id: Option<String>,
+    /// `ipc`: sockets in a folder only the user can enter; `tcp`: ports. A port that is asked for means tcp.
+    pub transport: Transport,
+    /// The shell port; when not set, a free one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1), extend("x-like" = "9555"))]
+    pub port: Option<u16>,
+    /// The address to listen on with tcp. Whoever can reach it can read what scripts print.
+    pub ip: IpAddr,
+    /// The working folder, a root for reading and writing unless it is `/`; when not set, where the kernel was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "text::path_schema", extend("x-project" = "inside"))]
+    pub workdir: Option<PathBuf>,
+    /// How long running work may go on once the kernel is told to stop.
+    #[serde(with = "text::duration")]
+    #[schemars(schema_with = "text::duration_schema", extend("x-project" = "free"))]
+    pub grace: Duration,
+    /// Tools called by clients of the kernel.
+    pub tools: KernelTools,
+}
+
+impl Default for Kernel {
+    fn default() -> Self {
+        Kernel {
+            id: None,
+            transport: Transport::Ipc,
+            port: None,
+            ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            workdir: None,
+            grace: Duration::from_secs(5),
+            tools: KernelTools::default(),
+        }
+    }
+}
+
+/// `[kernel.tools]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct KernelTools {
+    /// Whether the kernel answers `tool_request`, which llmspell-tool(1) sends.
+    #[schemars(extend("x-project" = "less"))]
+    pub enable_tool_cli: bool,
+    /// Time limit of a call that names none; 0s sets no limit.
+    #[serde(with = "text::duration")]
+    #[schemars(schema_with = "text::duration_schema", extend("x-project" = "free"))]
+    pub tool_timeout: Duration,
+    /// Tool calls that run at the same time; others wait.
+    #[schemars(range(min = 1, max = 256), extend("x-project" = "free"))]
+    pub max_concurrent_tools: usize,
+}
+
+impl Default for KernelTools {
+    fn default() -> Self {
+        KernelTools { enable_tool_cli: true, tool_timeout: Duration::from_secs(30), max_concurrent_tools: 10 }
+    }
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Nothing.
+    Off,
+    /// What failed.
+    Error,
+    /// What may need attention.
+    #[default]
+    Warn,
+    /// What happened.
+    Info,
+    /// How it happened.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// The shape of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// What is logged.
+    #[schemars(extend("x-project" = "free"))]
+    pub level: Level,
+    /// Lines for people, or one JSON object a line.
+    #[schemars(extend("x-project" = "free"))]
+    pub format: LogFormat,
+    /// Levels of single modules, such as `"llmspell::engine" = "debug"`.
+    #[schemars(extend("x-project" = "free"))]
+    pub modules: BTreeMap<String, Level>,
+}
+
+/// `[tools]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tools {
+    /// The tool `file_operations`.
+    pub file_operations: FileOperations,
+    /// The tool `http_request`.
+    pub http_request: HttpRequest,
+}
+
+/// `[tools.file_operations]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileOperations {
+    /// More folders that may be read and written, by scripts and other tools too.
+    #[schemars(schema_with = "text::paths_schema", extend("x-project" = "subset"))]
+    pub allowed_paths: Vec<PathBuf>,
+    /// Largest file that is read whole.
+    #[serde(with = "text::size")]
+    #[schemars(schema_with = "text::size_schema", extend("x-project" = "free"))]
+    pub max_file_size: u64,
+    /// Whether a file is written beside its place and then renamed, so that nobody sees half of it.
+    #[schemars(extend("x-project" = "free"))]
+    pub atomic_writes: bool,
+}
+
+impl Default for FileOperations {
+    fn default() -> Self {
+        FileOperations { allowed_paths: Vec::new(), max_file_size: 50_000_000, atomic_writes: true }
+    }
+}
+
+/// `[tools.http_request]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpRequest {
+    /// Time limit of a request that names none, in seconds.
+    #[schemars(range(min = 1, max = 86_400), extend("x-project" = "free"))]
+    pub timeout_seconds: u64,
+    /// Most redirects that are followed.
+    #[schemars(range(max = 50), extend("x-project" = "free"))]
+    pub max_redirects: u32,
+    /// The only hosts this tool may ask, `*` for every host the policy allows. It never widens the policy.
+    #[schemars(length(min = 1), extend("x-project" = "subset", "x-noun" = "a list of at least one host"))]
+    pub allowed_hosts: Vec<String>,
+    /// Hosts that are refused, to scripts and other tools too. Every layer adds to this list.
+    #[schemars(extend("x-project" = "free", "x-adds" = true))]
+    pub blocked_hosts: Vec<String>,
+    /// Largest body of an answer.
+    #[serde(with = "text::size")]
+    #[schemars(schema_with = "text::size_schema", extend("x-project" = "free"))]
+    pub max_response_size: u64,
+    /// What requests call themselves.
+    #[schemars(extend("x-project" = "free"))]
+    pub user_agent: String,
+    /// Headers of every request that does not set them itself.
+    pub default_headers: BTreeMap<String, String>,
+}
+
+impl Default for HttpRequest {
+    fn default() -> Self {
+        HttpRequest {
+            timeout_seconds: 30,
+            max_redirects: 5,
+            allowed_hosts: vec!["*".into()],
+            blocked_hosts: Vec::new(),
+            max_response_size: 10_000_000,
+            user_agent: concat!("llmspell/", env!("CARGO_PKG_VERSION")).into(),
+            default_headers: BTreeMap::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads every layer of `sources`.
+    ///
+    /// # Errors
+    /// `Config` naming file, line and key of the first problem; `Usage` when a flag is wrong.
+    pub fn load(sources: &Sources) -> crate::error::Result<Loaded> {
+        let mut loaded = Self::survey(sources);
+        let more = loaded.problems.len().saturating_sub(1);
+        let Some(first) = loaded.problems.drain(..).next() else { return Ok(loaded) };
+        Err(match more {
+            0 => first.into_error(),
+            _ => first.into_error().hint(format!("{more} more; llmspell-kernel config check lists all.")),
+        })
+    }
+
+    /// As [`Config::load`], but what is wrong is left out and listed in `problems`: for `config check` and `doctor`.
+    #[must_use]
+    pub fn survey(sources: &Sources) -> Loaded {
+        load::load(sources)
+    }
+
+    /// Values that must not be shown, for `log::hide`.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        let headers = self.tools.http_request.default_headers.iter();
+        headers.filter(|(name, _)| keys::is_secret(std::slice::from_ref(name))).map(|(_, value)| &value[..])
+    }
+
+    /// What the policy is made from. `workdir` is where the program was started; `kernel.workdir` goes before it.
+    /// The home folder is never inside a root, and every spelling of `/` becomes `/`, which is never one.
+    #[must_use]
+    pub fn grants(&self, workdir: &Path, home: &Home) -> Grants {
+        let workdir = self.kernel.workdir.as_deref().unwrap_or(workdir);
+        let workdir = match std::fs::canonicalize(workdir) {
+            Ok(real) if real.parent().is_none() => real,
+            _ => workdir.to_path_buf(),
+        };
+        let (security, tools) = (&self.security, &self.tools);
+        Grants {
+            profile: security.profile,
+            workdir,
+            read: security.allow_read.clone(),
+            write: [&security.allow_write[..], &tools.file_operations.allowed_paths].concat(),
+            net: security.allow_net.clone(),
+            net_deny: [&security.deny_net[..], &tools.http_request.blocked_hosts].concat(),
+            run: security.allow_run.clone(),
+            env: security.allow_env.clone(),
+            hidden: vec![home.root().to_path_buf()],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grants_gather_what_several_keys_allow() {
+        let mut config = Config::default();
+        config.security.allow_write = vec!["/a".into()];
+        config.tools.file_operations.allowed_paths = vec!["/b".into()];
+        config.tools.http_request.blocked_hosts = vec!["h".into()];
+        config.tools.http_request.default_headers =
+            [("Accept".into(), "a".into()), ("X-Api-Key".into(), "b".into())].into();
+        assert_eq!(config.secrets().collect::<Vec<_>>(), ["b"]);
+        let grants = config.grants(Path::new("/usr/.."), &Home::at("/h"));
+        assert_eq!(grants.write, [PathBuf::from("/a"), "/b".into()]);
+        assert_eq!(grants.net_deny, ["h"]);
+        assert_eq!(grants.hidden, [PathBuf::from("/h")]);
+        assert_eq!(grants.workdir, Path::new("/"));
+    }
+}

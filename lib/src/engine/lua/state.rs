@@ -1,0 +1,269 @@
+//! The engine itself: a state, and how a script runs in it.
+#![expect(unsafe_code, reason = "calls the script with a message handler of our own")]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use mlua::{Function, IntoLua, LuaOptions, MultiValue, Value};
+use mlua_sys as ffi;
+
+use super::interrupt::{self, Alarm, Shared, Stop};
+use super::run::{Frame, Run};
+use super::traceback::{self, Trace};
+use super::{complete, coroutine, fault, json, show, stdlib, tool};
+use crate::engine::{Args, Completeness, Engine, Interrupter, Language, Outcome, Output, Script, ScriptError, Shown};
+use crate::error::{Class, Error, Result};
+use crate::runtime::Runtime;
+
+/// Longer code is a script, not an expression somebody typed.
+const LONGEST_EXPRESSION: usize = 16 << 10;
+
+/// Makes an expression a chunk. In the scope of a variable to be closed a call is not a tail call, so that what it raises still
+/// has its place in the script.
+const EXPRESSION: &[u8] = b"local llmspell__ <close> = nil return ";
+
+/// A Lua state on its script thread.
+pub struct Lua {
+    lua: mlua::Lua,
+    /// Its main state, in which scripts start.
+    main: *mut ffi::lua_State,
+    shared: Arc<Shared>,
+    runtime: Arc<Runtime>,
+}
+
+/// How a script failed, before it is told.
+enum Failure {
+    /// By an error of ours.
+    Error(Error),
+    /// It does not compile.
+    Syntax(String),
+    /// It raised this.
+    Raised(Value),
+}
+
+impl From<mlua::Error> for Failure {
+    fn from(error: mlua::Error) -> Self {
+        match error {
+            mlua::Error::SyntaxError { message, .. } => Failure::Syntax(message),
+            error => Failure::Error(Error::new(Class::Script, fault::first_line(&error))),
+        }
+    }
+}
+
+impl Lua {
+    /// Opens a state with the libraries the policy allows.
+    ///
+    /// # Errors
+    /// `System` when there is no memory.
+    pub fn new(runtime: Arc<Runtime>) -> Result<Self> {
+        interrupt::prepare()?;
+        let open = || -> mlua::Result<_> {
+            let lua = mlua::Lua::new_with(stdlib::libraries(), LuaOptions::new().catch_rust_panics(false))?;
+            let mut main = std::ptr::null_mut();
+            // SAFETY: only looks at which state this is.
+            unsafe { lua.exec_raw::<()>((), |state| main = state)? };
+            stdlib::open(&lua, &runtime)?;
+            coroutine::open(&lua)?;
+            json::open(&lua)?;
+            tool::open(&lua)?;
+            let limit = runtime.config.engines.lua.max_memory_bytes;
+            lua.set_memory_limit(usize::try_from(limit).unwrap_or(usize::MAX))?;
+            Ok((lua, main))
+        };
+        let (lua, main) =
+            open().map_err(|error| Error::new(Class::System, format!("lua: {}", fault::first_line(&error))))?;
+        Ok(Lua { lua, main, shared: Arc::default(), runtime })
+    }
+
+    /// The state, for tests that add functions of their own.
+    #[cfg(test)]
+    pub(super) fn state(&self) -> &mlua::Lua {
+        &self.lua
+    }
+
+    /// Compiles and runs within the reach of an interrupt; the text of the values belongs to it, as `__tostring` may loop.
+    fn run(&self, script: &Script<'_>) -> Result<Option<Shown>, Failure> {
+        self.arguments(script.args.as_ref())?;
+        let words = script.args.iter().flat_map(|args| &args.words);
+        let mut values = words.map(|word| word.as_str().into_lua(&self.lua)).collect::<mlua::Result<MultiValue>>()?;
+        values.push_front(Value::Function(self.compile(script)?));
+        let mut status = ffi::LUA_OK;
+        // SAFETY: function and arguments are all there is on this stack; the handler goes below them and away again.
+        let mut values: MultiValue = unsafe {
+            self.lua.exec_raw(values, |state| {
+                ffi::lua_pushcfunction(state, traceback::handler);
+                ffi::lua_insert(state, 1);
+                status = ffi::lua_pcall(state, ffi::lua_gettop(state) - 2, ffi::LUA_MULTRET, 1);
+                ffi::lua_remove(state, 1);
+            })?
+        };
+        match status {
+            ffi::LUA_OK => Ok(show::shown(&self.lua, &values)),
+            ffi::LUA_ERRMEM => {
+                drop(values);
+                self.lua.gc_collect()?;
+                Err(Failure::Error(
+                    Error::new(Class::Script, "not enough memory").hint("The limit is engines.lua.max_memory_bytes."),
+                ))
+            }
+            _ => Err(Failure::Raised(values.pop_front().unwrap_or(Value::Nil))),
+        }
+    }
+
+    /// The script as a function: an expression if it is one, else statements.
+    fn compile(&self, script: &Script<'_>) -> Result<Function, Failure> {
+        if script.code.len() <= LONGEST_EXPRESSION && !script.code.starts_with(b"#") {
+            let expression = [EXPRESSION, script.code].concat();
+            if let Ok(chunk) = stdlib::compile(&self.lua, &expression, &script.name, None) {
+                return Ok(chunk);
+            }
+        }
+        Ok(stdlib::compile(&self.lua, script.code, &script.name, None)?)
+    }
+
+    /// Sets `ARGS` and `arg`.
+    fn arguments(&self, args: Option<&Args>) -> mlua::Result<()> {
+        let globals = self.lua.globals();
+        let Some(args) = args else {
+            globals.raw_set("ARGS", Value::Nil)?;
+            return globals.raw_set("arg", Value::Nil);
+        };
+        let (numbered, named) = args.parse();
+        let all = self.lua.create_table()?;
+        for (key, value) in &named {
+            all.raw_set(key.as_str(), json::to_lua(&self.lua, value)?)?;
+        }
+        for (index, word) in std::iter::once(&args.script).chain(&numbered).enumerate() {
+            all.raw_set(index, word.as_str())?;
+            all.raw_set(index.to_string(), word.as_str())?;
+        }
+        let typed = self.lua.create_sequence_from(args.words.iter().map(String::as_str))?;
+        typed.raw_set(0, args.script.as_str())?;
+        globals.raw_set("ARGS", all)?;
+        globals.raw_set("arg", typed)
+    }
+
+    /// What the failure is to the user.
+    fn tell(&self, failure: Failure, trace: Option<Trace>) -> ScriptError {
+        let trace = trace.unwrap_or_default();
+        let (class, ename, evalue, hint) = match failure {
+            Failure::Error(error) => {
+                let hint = error.next_step().map(str::to_owned);
+                let ename = error.class().row().ename;
+                (error.class(), ename.to_owned(), format!("{}{error}", trace.place), hint)
+            }
+            Failure::Syntax(message) => (Class::Script, "SyntaxError".into(), message, None),
+            Failure::Raised(value) => self.tell_value(&value, &trace.place),
+        };
+        let traceback = std::iter::once(evalue.clone()).chain(trace.lines).collect();
+        ScriptError { class, ename, evalue, traceback, hint }
+    }
+
+    /// A raised value: text as it stands; a table by its `__tostring`, message or JSON, its class kept when it is one of ours.
+    fn tell_value(&self, value: &Value, place: &str) -> (Class, String, String, Option<String>) {
+        let plain = |text: String| (Class::Script, Class::Script.row().ename.to_owned(), text, None);
+        let table = match value {
+            Value::String(text) => return plain(text.to_string_lossy()),
+            Value::Error(error) => return plain(fault::first_line(error)),
+            Value::Table(table) => table,
+            other => {
+                return plain(format!(
+                    "{place}(error object is a {} value: {})",
+                    other.type_name(),
+                    show::to_string(&self.lua, other)
+                ));
+            }
+        };
+        let field = |name: &str| table.raw_get::<Option<String>>(name).ok().flatten();
+        let has_text = table.metatable().is_some_and(|meta| meta.contains_key("__tostring").unwrap_or(false));
+        let text = has_text
+            .then(|| show::to_string(&self.lua, value))
+            .or_else(|| ["message", "msg", "text"].into_iter().find_map(field))
+            .or_else(|| json::from_lua(&self.lua, value).ok().map(|json| json.to_string()))
+            .unwrap_or_else(|| show::to_string(&self.lua, value));
+        let known = |name: String| crate::error::CLASSES.iter().find(|row| row.name == name);
+        let row = field("class").and_then(known).unwrap_or(Class::Script.row());
+        (row.class, row.ename.to_owned(), format!("{place}{text}"), field("hint"))
+    }
+}
+
+impl Engine for Lua {
+    fn language(&self) -> Language {
+        let version = version();
+        Language {
+            name: "lua",
+            version,
+            mimetype: "text/x-lua",
+            file_extension: ".lua",
+            pygments_lexer: "lua",
+            codemirror_mode: "lua",
+            nbconvert_exporter: "script",
+        }
+    }
+
+    fn execute(&mut self, script: &Script<'_>, output: &Arc<dyn Output>) -> Outcome {
+        let run = Run::new(&self.shared, &self.runtime, script, output);
+        let frame = Frame::root(&run, self.main);
+        let (result, stop) = frame.enter(|| {
+            let number = self.shared.begin();
+            let alarm = script.deadline.map(|at| Alarm::set(at, &self.shared, number)).transpose();
+            let result = alarm.map_err(Failure::Error).and_then(|_alarm| {
+                let body = || {
+                    self.run(script).map_err(|failure| {
+                        let trace = run.trace.borrow().clone();
+                        self.tell(failure, trace)
+                    })
+                };
+                // What a panic leaves behind is Lua's, whose stack unwound with it.
+                catch_unwind(AssertUnwindSafe(body)).map_err(|panic| Failure::Error(fault::panicked(panic.as_ref())))
+            });
+            (result, self.shared.end())
+        });
+        // SAFETY: the state is ours and this is its thread.
+        unsafe { interrupt::disarm(self.main) };
+        outcome(self, &run, result, stop)
+    }
+
+    fn is_complete(&mut self, code: &str) -> Completeness {
+        complete::is_complete(&self.lua, code)
+    }
+
+    fn interrupter(&self) -> Interrupter {
+        Interrupter(Arc::clone(&self.shared) as _)
+    }
+}
+
+/// `5.4.8`, from Lua's own mark in the program.
+fn version() -> String {
+    unsafe extern "C" {
+        /// `$LuaVersion: Lua 5.4.8  Copyright …`
+        static lua_ident: std::ffi::c_char;
+    }
+    // SAFETY: a constant text of liblua that ends with a zero.
+    let ident = unsafe { std::ffi::CStr::from_ptr(&raw const lua_ident) }.to_string_lossy();
+    ident.split_whitespace().nth(2).unwrap_or("5.4").to_owned()
+}
+
+/// A stop decides how a script ended, whatever it was doing.
+fn outcome(
+    engine: &Lua,
+    run: &Rc<Run>,
+    result: Result<Result<Option<Shown>, ScriptError>, Failure>,
+    stop: Option<Stop>,
+) -> Outcome {
+    let error = match stop {
+        Some(Stop::Exit) => return Outcome { exit: Some(run.exit.get()), ..Outcome::default() },
+        Some(Stop::Interrupt) => Some(Error::new(Class::Interrupted, "interrupted")),
+        Some(Stop::Deadline) => Some(Error::new(Class::Timeout, "time limit reached")),
+        Some(Stop::Closed) => run.closed.take(),
+        None => None,
+    };
+    let failed = |failure| Outcome { error: Some(engine.tell(failure, run.trace.take())), ..Outcome::default() };
+    match (error, result) {
+        (Some(error), _) => failed(Failure::Error(error)),
+        (None, Ok(Ok(value))) => Outcome { value, ..Outcome::default() },
+        (None, Ok(Err(error))) => Outcome { error: Some(error), ..Outcome::default() },
+        (None, Err(failure)) => failed(failure),
+    }
+}

@@ -1,0 +1,74 @@
+//! How the script thread waits for work that runs elsewhere: for its result, a callback, or being stopped.
+
+use std::sync::mpsc::{Sender, channel};
+
+use mlua::Lua;
+
+use super::fault::Fault;
+use super::run::Run;
+use crate::error::{Class, Error};
+
+/// Work for the script thread: Lua code that other threads want to be called.
+pub(super) type Callback = Box<dyn FnOnce(&Lua) -> Result<(), Fault> + Send>;
+
+enum Event<T> {
+    Done(T),
+    Call(Callback),
+    Stop,
+}
+
+/// The other end of a wait.
+pub(super) struct Queue<T>(Sender<Event<T>>);
+
+impl<T> Clone for Queue<T> {
+    fn clone(&self) -> Self {
+        Queue(self.0.clone())
+    }
+}
+
+impl<T> Queue<T> {
+    /// The work is over. A wait that has ended meanwhile does not care.
+    pub(super) fn done(&self, result: T) {
+        self.0.send(Event::Done(result)).ok();
+    }
+
+    /// Has `callback` run on the script thread, in order. Does not wait for it.
+    pub(super) fn call(&self, callback: Callback) {
+        self.0.send(Event::Call(callback)).ok();
+    }
+}
+
+/// Starts work and waits for it. `start` answers how to cancel it, which is done when the script is stopped or a callback fails.
+pub(super) fn wait<T: Send + 'static, C: FnOnce()>(
+    lua: &Lua,
+    run: &Run,
+    start: impl FnOnce(Queue<T>) -> Result<C, Error>,
+) -> Result<T, Fault> {
+    /// Forgets the waker, also when a callback panics.
+    struct Registered<'a>(&'a Run);
+    impl Drop for Registered<'_> {
+        fn drop(&mut self) {
+            self.0.shared.stop_waking();
+        }
+    }
+    let (sender, events) = channel();
+    let waker = sender.clone();
+    run.shared.wake_by(Box::new(move || {
+        waker.send(Event::Stop).ok();
+    }));
+    let _registered = Registered(run);
+    let cancel = start(Queue(sender))?;
+    for event in events {
+        let fault = match event {
+            Event::Done(result) => return Ok(result),
+            Event::Stop => Fault::Stop,
+            Event::Call(callback) => match callback(lua) {
+                Ok(()) => continue,
+                Err(fault) => fault,
+            },
+        };
+        cancel();
+        return Err(fault);
+    }
+    Err(Error::new(Class::Bug, "work ended without a result").into())
+}

@@ -1,0 +1,263 @@
+//! Script engines. A kernel and `llmspell-run` drive any engine through [`Engine`]; `lua/` is the one there is.
+//!
+//! An engine lives on one thread, the script thread. Others reach it only through its [`Interrupter`].
+
+pub mod lua;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Map, Value};
+
+use crate::error::{Class, Error, Result};
+use crate::runtime::Runtime;
+
+/// The engines a build can have, in the order of preference.
+pub const ENGINES: &[&str] = &["lua"];
+
+/// Makes the engine called `name` on this thread, which becomes its script thread.
+///
+/// # Errors
+/// `Absent` for an engine this build has not, `Usage` for a name nobody knows.
+pub fn make(name: &str, runtime: Arc<Runtime>) -> Result<Box<dyn Engine>> {
+    match name {
+        "lua" => Ok(Box::new(lua::Lua::new(runtime)?)),
+        "js" | "javascript" => {
+            Err(Error::new(Class::Absent, "engine js: built without javascript").hint("Use --engine lua."))
+        }
+        _ => Err(Error::new(Class::Usage, format!("engine {name}: not one of lua, js"))),
+    }
+}
+
+/// A language that runs scripts.
+pub trait Engine {
+    /// What `kernel_info_reply` tells of it.
+    fn language(&self) -> Language;
+
+    /// Runs `script`; what it prints goes to `output` as it happens. Globals stay for the next script.
+    fn execute(&mut self, script: &Script<'_>, output: &Arc<dyn Output>) -> Outcome;
+
+    /// Whether `code` could be run as it stands.
+    fn is_complete(&mut self, code: &str) -> Completeness;
+
+    /// The handle by which other threads stop a running script.
+    fn interrupter(&self) -> Interrupter;
+}
+
+/// `language_info` of a `kernel_info_reply`.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Language {
+    /// `lua`
+    pub name: &'static str,
+    /// `5.4.8`
+    pub version: String,
+    /// `text/x-lua`
+    pub mimetype: &'static str,
+    /// `.lua`
+    pub file_extension: &'static str,
+    /// `lua`
+    pub pygments_lexer: &'static str,
+    /// `lua`
+    pub codemirror_mode: &'static str,
+    /// `script`
+    pub nbconvert_exporter: &'static str,
+}
+
+/// Code to run.
+#[derive(Clone, Debug, Default)]
+pub struct Script<'a> {
+    /// The source text; bytes, as a script file may hold any.
+    pub code: &'a [u8],
+    /// What errors call it: `@` and a path for a file, `=` and a label for a cell, as Lua's chunk names.
+    pub name: String,
+    /// `ARGS`, if the script has any.
+    pub args: Option<Args>,
+    /// When it is stopped with a `Timeout`.
+    pub deadline: Option<Instant>,
+    /// Whether it may ask the user ([`Output::input`]).
+    pub allow_stdin: bool,
+    /// Where relative paths of this script start; the policy's working folder when absent.
+    pub cwd: Option<PathBuf>,
+}
+
+/// Arguments of a script, as typed after its name.
+#[derive(Clone, Debug, Default)]
+pub struct Args {
+    /// `ARGS[0]`: the script's base name.
+    pub script: String,
+    /// The arguments, untouched.
+    pub words: Vec<String>,
+}
+
+impl Args {
+    /// `ARGS` of the predecessor: `--key value` and `--flag` become named, the rest is numbered from 1.
+    /// `--key=value` is split too. A `--` in front of all, as the predecessor needed it, is passed over; a later one
+    /// ends the named ones.
+    #[must_use]
+    pub fn parse(&self) -> (Vec<String>, Map<String, Value>) {
+        let (mut numbered, mut named) = (Vec::new(), Map::new());
+        let mut words = self.words.iter().peekable();
+        words.next_if(|first| *first == "--");
+        while let Some(word) = words.next() {
+            match word.strip_prefix("--") {
+                Some("") => {
+                    numbered.extend(words.by_ref().cloned());
+                }
+                Some(key) => {
+                    let (key, value) = match key.split_once('=') {
+                        Some((key, value)) => (key, value.to_owned()),
+                        None => (key, words.next_if(|next| !next.starts_with("--")).cloned().unwrap_or("true".into())),
+                    };
+                    named.insert(key.to_owned(), Value::String(value));
+                }
+                None => numbered.push(word.clone()),
+            }
+        }
+        (numbered, named)
+    }
+}
+
+/// Which of the two output streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl Stream {
+    /// `stdout` or `stderr`, as Jupyter calls them.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        }
+    }
+}
+
+/// Where a script's output goes and its questions are answered: a Jupyter client, or this process's own streams.
+/// Called from the script thread; must not block for long.
+pub trait Output: Send + Sync {
+    /// Text or bytes for one of the streams.
+    ///
+    /// # Errors
+    /// When nobody can ever read it again (a closed pipe): the script is then ended.
+    fn write(&self, stream: Stream, bytes: &[u8]) -> Result<()>;
+
+    /// Makes what was written visible now.
+    ///
+    /// # Errors
+    /// As `write`.
+    fn flush(&self) -> Result<()>;
+
+    /// Asks the user for a line; without the newline. `None` at the end of input. `password`: do not echo.
+    /// Waits until answered or until `interrupted` says so, which the implementation learns through [`Interrupter`].
+    ///
+    /// # Errors
+    /// `Denied` when this requester cannot be asked.
+    fn input(&self, prompt: &str, password: bool) -> Result<Option<String>>;
+}
+
+/// How a script ended.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Its value, if it had one that is not nil.
+    pub value: Option<Shown>,
+    /// Why it failed, if it did.
+    pub error: Option<ScriptError>,
+    /// The argument of `os.exit`, if it ended so.
+    pub exit: Option<u8>,
+}
+
+/// A value to show.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// For people.
+    pub text: String,
+    /// As JSON, when it has that shape.
+    pub json: Option<Value>,
+}
+
+/// A script's error.
+#[derive(Debug, Clone)]
+pub struct ScriptError {
+    /// Its class; `Script` when the script itself raised it.
+    pub class: Class,
+    /// `LuaError`, `KeyboardInterrupt`, `DeniedError` …
+    pub ename: String,
+    /// The message with `file:line:` in front.
+    pub evalue: String,
+    /// The traceback, a line each, the first being the message.
+    pub traceback: Vec<String>,
+    /// The next step, when the error had one.
+    pub hint: Option<String>,
+}
+
+/// Answer to "is this code complete?".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Completeness {
+    /// Can be run.
+    Complete,
+    /// More lines are needed; the next is to be indented so.
+    Incomplete(String),
+    /// Cannot become valid by adding lines.
+    Invalid,
+}
+
+/// Why a script is being stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The user asked.
+    Interrupt,
+    /// Its deadline passed.
+    Deadline,
+    /// The kernel shuts down.
+    Shutdown,
+}
+
+/// Stops the running script from any other thread. Clones reach the same engine.
+#[derive(Clone)]
+pub struct Interrupter(pub Arc<dyn Interrupt>);
+
+/// What an engine offers other threads.
+pub trait Interrupt: Send + Sync {
+    /// Stops the script that runs now, if one runs; sticky until its top level is reached. Returns at once.
+    /// Idle, it does nothing.
+    fn interrupt(&self, reason: Reason);
+
+    /// When the script that runs now was told to stop, if it has not stopped since.
+    fn pending_since(&self) -> Option<Instant>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> (Vec<String>, String) {
+        let words = line.split_whitespace().map(str::to_owned).collect();
+        let (numbered, named) = Args { script: String::new(), words }.parse();
+        (numbered, Value::Object(named).to_string())
+    }
+
+    // The first line is observed of v0.10, which needed the `--`.
+    #[test]
+    fn arguments_are_named_or_numbered() {
+        for (line, numbered, named) in [
+            ("-- --a -1 -b x --c", &["-b", "x"][..], r#"{"a":"-1","c":"true"}"#),
+            ("--a -1 -b x --c", &["-b", "x"], r#"{"a":"-1","c":"true"}"#),
+            ("--a --b=1=2", &[], r#"{"a":"true","b":"1=2"}"#),
+            ("x -- --a -- y", &["x", "--a", "--", "y"], "{}"),
+            ("-- -- --a", &["--a"], "{}"),
+            ("", &[], "{}"),
+        ] {
+            assert_eq!(
+                parse(line),
+                (numbered.iter().map(|&word| word.to_owned()).collect(), named.to_owned()),
+                "{line}"
+            );
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! `~/.llmspell`: every path below it, its mode, and who makes it. Nothing here is readable by others.
+
+use std::fs::{self, DirBuilder};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Class, Error, Result};
+
+/// The id of the kernel a client means when it names none.
+pub const DEFAULT_KERNEL: &str = "llmspell-kernel";
+
+/// The folder of all files of the suite: `$LLMSPELL_HOME`, else `~/.llmspell`.
+#[derive(Clone, Debug)]
+pub struct Home {
+    root: PathBuf,
+}
+
+impl Home {
+    /// The folder this process uses, absolute, symbolic links not resolved. Nothing is created.
+    ///
+    /// # Errors
+    /// `Config` when neither `LLMSPELL_HOME` nor `HOME` is set, or the first is not absolute.
+    pub fn find() -> Result<Self> {
+        if let Some(root) = std::env::var_os("LLMSPELL_HOME").filter(|root| !root.is_empty()) {
+            let root = std::path::absolute(&root).map_err(|e| Error::io(&root, e))?;
+            return Ok(Home { root });
+        }
+        match std::env::var_os("HOME").filter(|home| !home.is_empty()) {
+            Some(home) => Ok(Home { root: Path::new(&home).join(".llmspell") }),
+            None => Err(Error::new(Class::Config, "neither LLMSPELL_HOME nor HOME is set")
+                .hint("Set LLMSPELL_HOME to a folder only you can read.")),
+        }
+    }
+
+    /// `root` itself, for tests and embedders.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Home { root: root.into() }
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The user's configuration.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.root.join("config.toml")
+    }
+
+    /// Connection and PID files.
+    #[must_use]
+    pub fn kernel_dir(&self) -> PathBuf {
+        self.root.join("kernel")
+    }
+
+    /// Connection file of the kernel called `id`.
+    #[must_use]
+    pub fn connection_file(&self, id: &str) -> PathBuf {
+        self.kernel_dir().join(format!("{id}.json"))
+    }
+
+    /// PID file of the kernel called `id`.
+    #[must_use]
+    pub fn pid_file(&self, id: &str) -> PathBuf {
+        self.kernel_dir().join(format!("{id}.pid"))
+    }
+
+    /// Sockets of the ipc transport: `$XDG_RUNTIME_DIR/llmspell`, else in the folder itself.
+    #[must_use]
+    pub fn runtime_dir(&self) -> PathBuf {
+        match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| Path::new(dir).is_absolute()) {
+            Some(dir) => Path::new(&dir).join("llmspell"),
+            None => self.root.join("run"),
+        }
+    }
+
+    /// Log folder.
+    #[must_use]
+    pub fn log_dir(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+}
+
+/// Creates `dir` with mode 0700, parents included, and refuses one that others can enter or that is not ours.
+///
+/// # Errors
+/// `Denied` when it belongs to somebody else or is open to others; otherwise what the system said.
+pub fn private_dir(dir: &Path) -> Result<()> {
+    match DirBuilder::new().recursive(true).mode(0o700).create(dir) {
+        Ok(()) => {}
+        Err(error) => return Err(Error::io(dir, error)),
+    }
+    let meta = fs::metadata(dir).map_err(|e| Error::io(dir, e))?;
+    if meta.uid() != rustix::process::geteuid().as_raw() {
+        return Err(Error::new(Class::Denied, format!("{}: belongs to another user", dir.display()))
+            .hint("Set LLMSPELL_HOME to a folder of your own."));
+    }
+    if meta.mode() & 0o077 != 0 {
+        // Ours but too open (an old version, a loose umask): close it rather than refuse to work.
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(|e| Error::io(dir, e))?;
+    }
+    Ok(())
+}
+
+/// Writes `bytes` to `path` with mode 0600: a temporary file beside it, synced, then renamed over it.
+///
+/// # Errors
+/// What the system said, naming `path`.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary)
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| fs::rename(&temporary, path));
+    written.map_err(|error| {
+        let _ = fs::remove_file(&temporary);
+        Error::io(path, error)
+    })
+}
+
+/// Whether `id` can name a kernel: letters, digits, `.`, `_`, `-`; not empty, not starting with a dot; at most 64 bytes.
+///
+/// # Errors
+/// `Usage` saying what is wrong.
+pub fn check_id(id: &str) -> Result<()> {
+    let fine = !id.is_empty()
+        && id.len() <= 64
+        && !id.starts_with('.')
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    if fine {
+        return Ok(());
+    }
+    Err(Error::new(Class::Usage, format!("kernel id {id:?}: use 1 to 64 letters, digits, '.', '_' or '-'")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_file_names() {
+        for good in ["llmspell-kernel", "kernel-9555", "a.b_c"] {
+            assert!(check_id(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".hidden", "a/b", "..", "a b", "ü", &"x".repeat(65)] {
+            assert_eq!(check_id(bad).unwrap_err().class(), Class::Usage, "{bad}");
+        }
+    }
+}

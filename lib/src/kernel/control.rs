@@ -1,0 +1,197 @@
+//! The control thread: interrupt, shutdown, status, kernel_info. It never waits for the script thread.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::counters::Counters;
+use super::info::KernelInfo;
+use super::input::Gate;
+use super::outbox::{Outbox, Parent};
+use super::script;
+use super::tools::Tools;
+use crate::engine::{Interrupter, Reason};
+use crate::error::{Class, Error};
+use crate::protocol::content::{Interrupt, Request, Shutdown};
+
+/// How long a script may take to end once it is stopped; then the kernel leaves without it.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Work for the control thread.
+#[expect(clippy::large_enum_variant, reason = "the large one is the frequent one")]
+pub(super) enum Job {
+    Request(Parent, Request),
+    /// SIGTERM: shut down, giving running work its grace.
+    Terminate,
+    /// SIGINT: stop the script; idle at a terminal, shut down.
+    Interrupt,
+    /// The parent of a private kernel is gone.
+    ParentGone,
+    /// The script thread has ended.
+    ScriptEnded,
+    /// While stopping: one tool call less.
+    ToolEnded,
+}
+
+pub(super) struct ControlThread {
+    pub(super) id: String,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) tools: Arc<Tools>,
+    pub(super) info: Arc<KernelInfo>,
+    pub(super) interrupter: Interrupter,
+    pub(super) script: Sender<script::Job>,
+    pub(super) grace: Duration,
+    pub(super) terminal: bool,
+    pub(super) stop: Option<Stop>,
+}
+
+/// A shutdown under way.
+pub(super) struct Stop {
+    /// Who asked.
+    asked: Option<(Parent, Shutdown)>,
+    /// When patience ends.
+    until: Instant,
+    /// Whether running work was already told to end.
+    told: bool,
+    script_ended: bool,
+}
+
+impl ControlThread {
+    /// Serves until the kernel is shut down. True when the script thread ended too.
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) -> bool {
+        loop {
+            let job = match &self.stop {
+                None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(stop) => jobs.recv_timeout(stop.until.saturating_duration_since(Instant::now())),
+            };
+            match job {
+                Ok(job) => self.serve(job),
+                Err(RecvTimeoutError::Timeout) => self.out_of_patience(),
+                Err(RecvTimeoutError::Disconnected) => return true,
+            }
+            if let Some(stop) = &self.stop {
+                let given_up = stop.told && stop.until <= Instant::now();
+                if given_up || stop.script_ended && self.tools.is_idle() {
+                    return self.finish();
+                }
+            }
+        }
+    }
+
+    fn serve(&mut self, job: Job) {
+        match job {
+            Job::Request(parent, request) => {
+                self.outbox.status(Some(&parent.header), "busy");
+                match request {
+                    Request::Status => {
+                        let status = self.counters.status(&self.id, self.interrupter.0.pending_since());
+                        self.outbox.reply(&parent, "status_reply", &status);
+                    }
+                    Request::Interrupt(request) => {
+                        self.interrupt(&request);
+                        self.outbox.reply(&parent, "interrupt_reply", &json!({"status": "ok"}));
+                    }
+                    // Its reply and idle come last of all.
+                    Request::Shutdown(request) => {
+                        log::info!("shutdown requested");
+                        return self.stop(Duration::ZERO, Some((parent, request)));
+                    }
+                    _ => self.outbox.reply(&parent, "kernel_info_reply", &*self.info),
+                }
+                self.outbox.status(Some(&parent.header), "idle");
+            }
+            Job::Terminate => {
+                log::info!("terminated by signal; running work has {:?}", self.grace);
+                self.stop(self.grace, None);
+            }
+            Job::Interrupt if self.counters.busy() => self.interrupt_script(Reason::Interrupt),
+            Job::Interrupt if self.terminal => self.stop(Duration::ZERO, None),
+            Job::Interrupt => {}
+            Job::ParentGone => self.stop(Duration::ZERO, None),
+            Job::ScriptEnded => {
+                if let Some(stop) = &mut self.stop {
+                    stop.script_ended = true;
+                }
+            }
+            Job::ToolEnded => {}
+        }
+    }
+
+    fn interrupt(&self, request: &Interrupt) {
+        match &request.msg_id {
+            Some(id) if self.tools.cancel(id) => {}
+            Some(id) => match self.counters.cancel(id) {
+                Some((parent, reply_type)) => {
+                    self.outbox.status(Some(&parent.header), "busy");
+                    let error = Error::new(Class::Interrupted, "interrupted before it began");
+                    self.outbox.refuse(&parent, reply_type, &error);
+                    self.outbox.status(Some(&parent.header), "idle");
+                }
+                None if self.counters.is_running(id) => self.interrupt_script(Reason::Interrupt),
+                None => {}
+            },
+            None => self.interrupt_script(Reason::Interrupt),
+        }
+    }
+
+    fn interrupt_script(&self, reason: Reason) {
+        self.interrupter.0.interrupt(reason);
+        self.gate.interrupt();
+    }
+
+    /// Takes no more work and ends what runs after `grace`. A second request while stopping ends the grace.
+    fn stop(&mut self, grace: Duration, asked: Option<(Parent, Shutdown)>) {
+        let until = Instant::now() + grace;
+        match &mut self.stop {
+            Some(stop) => {
+                stop.until = stop.until.min(until);
+                stop.asked = asked.or(stop.asked.take());
+            }
+            None => {
+                self.counters.stopping.store(true, Relaxed);
+                let _ = self.script.send(script::Job::Stop);
+                self.stop = Some(Stop { asked, until, told: false, script_ended: false });
+            }
+        }
+        if grace.is_zero() {
+            self.out_of_patience();
+        }
+    }
+
+    /// The grace is over: running work is told to end.
+    fn out_of_patience(&mut self) {
+        self.interrupt_script(Reason::Shutdown);
+        self.tools.cancel_all();
+        if let Some(stop) = &mut self.stop
+            && !stop.told
+        {
+            stop.told = true;
+            stop.until = Instant::now() + STOP_PATIENCE;
+        }
+    }
+
+    fn finish(&mut self) -> bool {
+        let Some(stop) = self.stop.take() else { return true };
+        let (parent, request) = match &stop.asked {
+            Some((parent, request)) => (Some(parent), request.clone()),
+            None => (None, Shutdown { restart: false }),
+        };
+        let header = parent.map(|parent| &*parent.header);
+        let content = json!({"status": "ok", "restart": request.restart});
+        self.outbox.publish(header, "shutdown_reply", &content);
+        if let Some(parent) = parent {
+            self.outbox.reply(parent, "shutdown_reply", &content);
+        }
+        self.outbox.status(header, "idle");
+        if !stop.script_ended {
+            log::warn!("the script does not stop; leaving without it");
+        }
+        self.outbox.close();
+        stop.script_ended
+    }
+}

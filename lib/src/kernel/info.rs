@@ -1,0 +1,47 @@
+//! `kernel_info_reply`.
+
+use serde::Serialize;
+
+use crate::engine::Language;
+use crate::protocol;
+
+/// What a kernel tells of itself.
+#[derive(Serialize)]
+pub(super) struct KernelInfo {
+    status: &'static str,
+    protocol_version: &'static str,
+    implementation: &'static str,
+    implementation_version: &'static str,
+    language_info: Language,
+    banner: String,
+    help_links: [HelpLink; 2],
+    supported_features: &'static [&'static str],
+    /// Ours: what a client names it by.
+    kernel_id: String,
+}
+
+#[derive(Serialize)]
+struct HelpLink {
+    text: &'static str,
+    url: &'static str,
+}
+
+impl KernelInfo {
+    pub(super) fn new(id: &str, language: Language) -> Self {
+        let version = env!("CARGO_PKG_VERSION");
+        KernelInfo {
+            status: "ok",
+            protocol_version: protocol::VERSION,
+            implementation: "llmspell",
+            implementation_version: version,
+            banner: format!("llmspell {version}, Lua {}", language.version),
+            language_info: language,
+            help_links: [
+                HelpLink { text: "Lua 5.4 reference manual", url: "https://www.lua.org/manual/5.4/" },
+                HelpLink { text: "llmspell", url: env!("CARGO_PKG_REPOSITORY") },
+            ],
+            supported_features: &[],
+            kernel_id: id.into(),
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! The io thread: owns the sockets, sleeps in `poll`, takes messages in and hands them on, sends what is in the outbox.
+
+use std::collections::{HashSet, VecDeque};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use zmq::{DONTWAIT, POLLIN, PollItem, Socket};
+
+use super::counters::{Counters, Fault};
+use super::input::Gate;
+use super::outbox::{Out, Outbox, Parent, size};
+use super::sockets::{Sockets, set_flag};
+use super::tools::Tools;
+use super::{control, script};
+use crate::error::{Class, Error};
+use crate::protocol::content::{InputReply, Request};
+use crate::protocol::wire::{Drop, Incoming};
+
+/// Messages taken from one socket before the others get their turn.
+const TURN: usize = 64;
+/// How long the kernel waits for a subscriber that does not read before it goes on without it.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it tries meanwhile.
+const RETRY: Duration = Duration::from_millis(5);
+/// Signatures that are remembered to refuse repetitions.
+const REMEMBERED: usize = 8192;
+
+pub(super) struct Io {
+    pub(super) sockets: Sockets,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) tools: Arc<Tools>,
+    pub(super) script: Sender<script::Job>,
+    pub(super) control: Sender<control::Job>,
+    /// Readable on a signal, and what it means.
+    pub(super) signals: Vec<(OwnedFd, fn() -> control::Job)>,
+    /// Readable when the parent of a private kernel is gone.
+    pub(super) parent: Option<OwnedFd>,
+    pub(super) seen: Seen,
+    /// Messages for iopub that could not be sent yet.
+    pub(super) backlog: VecDeque<Vec<Vec<u8>>>,
+    /// Since when the head of the backlog waits.
+    pub(super) stalled: Option<Instant>,
+}
+
+impl Io {
+    /// Runs until the outbox is closed and empty.
+    pub(super) fn run(&mut self) {
+        let mut taken = Vec::new();
+        loop {
+            let due = self.outbox.take(&mut taken);
+            for out in taken.drain(..) {
+                self.send(out);
+            }
+            self.send_backlog();
+            if self.backlog.is_empty() && self.outbox.is_closed() {
+                return;
+            }
+            self.wait(due);
+        }
+    }
+
+    /// Sleeps until something can be done, and takes in what came.
+    fn wait(&mut self, due: Option<Instant>) {
+        let retry = (!self.backlog.is_empty()).then(|| Instant::now() + RETRY);
+        let timeout = match due.into_iter().chain(retry).min() {
+            None => -1,
+            // Rounded up: a timer that fires early would spin.
+            Some(at) => at.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000) as i64,
+        };
+        let mut items = vec![
+            self.sockets.control.as_poll_item(POLLIN),
+            self.sockets.shell.as_poll_item(POLLIN),
+            self.sockets.stdin.as_poll_item(POLLIN),
+            self.sockets.iopub.as_poll_item(POLLIN),
+            PollItem::from_fd(self.outbox.wake_fd(), POLLIN),
+        ];
+        items.extend(self.signals.iter().map(|(fd, _)| PollItem::from_fd(fd.as_raw_fd(), POLLIN)));
+        items.extend(self.parent.iter().map(|fd| PollItem::from_fd(fd.as_raw_fd(), POLLIN)));
+        if let Err(error) = zmq::poll(&mut items, timeout) {
+            if error != zmq::Error::EINTR {
+                log::error!("poll: {}", error.message());
+            }
+            return;
+        }
+        let ready: Vec<bool> = items.iter().map(|item| !item.get_revents().is_empty()).collect();
+        drop(items);
+        if ready[0] {
+            self.receive(|io| &io.sockets.control, Self::on_control);
+        }
+        if ready[1] {
+            self.receive(|io| &io.sockets.shell, Self::on_shell);
+        }
+        if ready[2] {
+            self.receive(|io| &io.sockets.stdin, Self::on_stdin);
+        }
+        if ready[3] {
+            self.receive(|io| &io.sockets.iopub, Self::on_subscription);
+        }
+        for (at, (fd, job)) in self.signals.iter().enumerate() {
+            if ready[5 + at] && drain(fd) > 0 {
+                let _ = self.control.send(job());
+            }
+        }
+        if self.parent.as_ref().is_some_and(|fd| ready[5 + self.signals.len()] && drain(fd) == 0) {
+            self.parent = None;
+            let _ = self.control.send(control::Job::ParentGone);
+        }
+    }
+
+    fn receive(&mut self, socket: fn(&Self) -> &Socket, handle: fn(&mut Self, Vec<Vec<u8>>)) {
+        for _ in 0..TURN {
+            match socket(self).recv_multipart(DONTWAIT) {
+                Ok(frames) => handle(self, frames),
+                Err(zmq::Error::EAGAIN) => return,
+                Err(error) => return log::error!("receive: {}", error.message()),
+            }
+        }
+    }
+
+    /// The message in `frames`, unless it has to be dropped.
+    fn accept(&mut self, frames: Vec<Vec<u8>>, channel: &str) -> Option<Incoming> {
+        let parsed = self
+            .outbox
+            .session()
+            .signer()
+            .parse(frames)
+            .and_then(|message| if self.seen.insert(&message.signature) { Ok(message) } else { Err(Drop::Replay) });
+        parsed.inspect_err(|drop| self.counters.dropped(*drop, channel)).ok()
+    }
+
+    fn on_shell(&mut self, frames: Vec<Vec<u8>>) {
+        if let Some(message) = self.accept(frames, "shell") {
+            let parent = Parent::of(&message, false);
+            self.dispatch(parent, &message);
+        }
+    }
+
+    fn on_control(&mut self, frames: Vec<Vec<u8>>) {
+        if let Some(message) = self.accept(frames, "control") {
+            let parent = Parent::of(&message, true);
+            self.dispatch(parent, &message);
+        }
+    }
+
+    fn dispatch(&self, parent: Parent, message: &Incoming) {
+        let msg_type = &message.header.msg_type;
+        let request = match Request::parse(message) {
+            Ok(request) => request,
+            Err(error) => {
+                self.counters.fault(Fault::Content, || error.text().to_owned());
+                return self.refuse(&parent, msg_type, &error);
+            }
+        };
+        if self.counters.stopping.load(Relaxed)
+            && !matches!(request, Request::Status | Request::KernelInfo | Request::Interrupt(_) | Request::Shutdown(_))
+        {
+            return self.refuse(&parent, msg_type, &Error::new(Class::Remote, "the kernel is shutting down"));
+        }
+        match request {
+            Request::Tool(request) => self.tools.serve(parent, request),
+            Request::Status | Request::Interrupt(_) | Request::Shutdown(_) => {
+                let _ = self.control.send(control::Job::Request(parent, request));
+            }
+            Request::KernelInfo if parent.control => {
+                let _ = self.control.send(control::Job::Request(parent, request));
+            }
+            Request::Unknown => {
+                self.counters.fault(Fault::UnknownType, || format!("{msg_type:?}: unknown message type"));
+                let text = format!("{msg_type}: not served by this kernel");
+                self.refuse(&parent, msg_type, &Error::new(Class::Absent, text));
+            }
+            request => {
+                let number = self.counters.wait(parent, script::reply_type(&request));
+                let _ = self.script.send(script::Job::Request(number, request));
+            }
+        }
+    }
+
+    /// Answers with an error; to what is no request, only with busy and idle.
+    fn refuse(&self, parent: &Parent, msg_type: &str, error: &Error) {
+        self.outbox.status(Some(&parent.header), "busy");
+        if let Some(name) = msg_type.strip_suffix("_request") {
+            self.outbox.refuse(parent, &format!("{name}_reply"), error);
+        }
+        self.outbox.status(Some(&parent.header), "idle");
+    }
+
+    fn on_stdin(&mut self, frames: Vec<Vec<u8>>) {
+        let Some(message) = self.accept(frames, "stdin") else { return };
+        if message.header.msg_type != "input_reply" {
+            let name = message.header.msg_type;
+            return self.counters.fault(Fault::UnknownType, || format!("stdin: {name:?}: unknown message type"));
+        }
+        match serde_json::from_str::<InputReply>(message.content.get()) {
+            Ok(reply) => self.gate.answer(&message.header.session, reply.value),
+            Err(error) => self.counters.fault(Fault::Content, || format!("input_reply: {error}")),
+        }
+    }
+
+    /// A subscription (1 and the topic) or its end (0 and the topic).
+    fn on_subscription(&mut self, frames: Vec<Vec<u8>>) {
+        let Some((kind, topic)) = frames.first().and_then(|frame| frame.split_first()) else { return };
+        match kind {
+            1 => {
+                self.counters.clients.fetch_add(1, Relaxed);
+                let content = json!({"subscription": String::from_utf8_lossy(topic)});
+                let (welcome, _) = self.outbox.session().frames(&[topic.to_vec()], "iopub_welcome", None, &content);
+                // Before everything else this subscriber gets.
+                self.backlog.push_front(welcome);
+            }
+            0 => {
+                self.counters.clients.fetch_sub(1, Relaxed);
+            }
+            _ => {}
+        }
+    }
+
+    fn send(&mut self, out: Out) {
+        let (socket, frames) = match out {
+            Out::Iopub(frames) => return self.backlog.push_back(frames),
+            Out::Shell(frames) => (&self.sockets.shell, frames),
+            Out::Control(frames) => (&self.sockets.control, frames),
+            Out::Stdin(frames) => (&self.sockets.stdin, frames),
+        };
+        // To a client that is gone a ROUTER sends nothing, without an error.
+        if let Err(error) = socket.send_multipart(frames, DONTWAIT) {
+            log::warn!("send: {}", error.message());
+        }
+    }
+
+    /// Sends what subscribers have room for. One that has none for [`PATIENCE`] loses messages, alone.
+    fn send_backlog(&mut self) {
+        if !self.backlog.is_empty() {
+            // Who is new gets its welcome first.
+            self.receive(|io| &io.sockets.iopub, Self::on_subscription);
+        }
+        while let Some(frames) = self.backlog.front() {
+            match self.sockets.iopub.send_multipart(frames, DONTWAIT) {
+                Err(zmq::Error::EAGAIN) if !self.impatient() => return,
+                Err(zmq::Error::EAGAIN) => self.send_without_waiting(),
+                Ok(()) => self.stalled = None,
+                Err(error) => log::error!("iopub: {}", error.message()),
+            }
+            if let Some(frames) = self.backlog.pop_front() {
+                self.outbox.sent(size(&frames));
+            }
+        }
+    }
+
+    fn impatient(&mut self) -> bool {
+        self.stalled.get_or_insert_with(Instant::now).elapsed() >= PATIENCE
+    }
+
+    /// Sends the head of the backlog to those who have room, past those who have none.
+    fn send_without_waiting(&mut self) {
+        self.counters.fault(Fault::SlowSubscriber, || "iopub: a subscriber stopped reading and loses messages".into());
+        let Some(frames) = self.backlog.front() else { return };
+        let sent = set_flag(&mut self.sockets.iopub, zmq_sys::ZMQ_XPUB_NODROP, false)
+            .and_then(|()| self.sockets.iopub.send_multipart(frames, DONTWAIT))
+            .and_then(|()| set_flag(&mut self.sockets.iopub, zmq_sys::ZMQ_XPUB_NODROP, true));
+        if let Err(error) = sent {
+            log::error!("iopub: {}", error.message());
+        }
+    }
+}
+
+/// Reads what is there; 0 at the end.
+fn drain(fd: &OwnedFd) -> usize {
+    let mut bytes = [0; 64];
+    // An error other than "nothing there" is the end as well.
+    match rustix::io::read(fd, &mut bytes) {
+        Ok(count) => count,
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => 1,
+        Err(_) => 0,
+    }
+}
+
+/// The last signatures that came in, by their first 16 bytes: nobody without the key can make two that agree in those.
+#[derive(Default)]
+pub(super) struct Seen {
+    set: HashSet<[u8; 16]>,
+    order: VecDeque<[u8; 16]>,
+}
+
+impl Seen {
+    /// Remembers `signature`; false when it was here before. What is unsigned is always new.
+    fn insert(&mut self, signature: &[u8]) -> bool {
+        let Some(start) = signature.first_chunk() else { return true };
+        if !self.set.insert(*start) {
+            return false;
+        }
+        self.order.push_back(*start);
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.set.remove(&oldest);
+        }
+        true
+    }
+}

@@ -1,0 +1,326 @@
+//! A kernel: five Jupyter channels, a script engine, tools.
+//!
+//! ```text
+//! sockets ── io thread ──► script thread   execute, is_complete, kernel_info; in order
+//!                │     ──► control thread  interrupt, shutdown, status, kernel_info; at once
+//!                │     ──► tool pool       tool_request; beside everything else
+//!                ◄── outbox ◄── all of them
+//! heartbeat thread: echo
+//! ```
+//!
+//! The life of a request: the io thread verifies and parses it and hands it on; whoever serves it says `busy`, its
+//! output, its reply and, last, `idle`, through the outbox; the io thread sends them in that order.
+
+mod control;
+mod counters;
+mod info;
+mod input;
+mod io;
+mod outbox;
+mod script;
+mod sockets;
+mod tools;
+
+use std::collections::VecDeque;
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::daemon::{self, PidFile, raise_open_files, signal_fd};
+use crate::engine;
+use crate::error::{Class, Error, Result};
+use crate::home::{self, Home};
+use crate::protocol::connection::{self, Connection, Transport};
+use crate::protocol::wire::Session;
+use crate::runtime::Runtime;
+
+/// How a kernel is to be reached and known.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Its id; absent: `llmspell-kernel`, or the name of a connection file that another program wrote.
+    pub id: Option<String>,
+    /// Where the connection file is or goes; absent: in `~/.llmspell/kernel`.
+    pub connection_file: Option<PathBuf>,
+    /// Absent: tcp if ports are asked for, else ipc.
+    pub transport: Option<Transport>,
+    /// Address of tcp.
+    pub ip: String,
+    /// Shell, iopub, stdin, control, heartbeat; 0: any free port.
+    pub ports: Option<[u16; 5]>,
+    /// The folder of a private kernel, which ends when its standard input closes.
+    pub private: Option<PathBuf>,
+    /// Engine: `lua`.
+    pub engine: String,
+    /// What running work gets after SIGTERM.
+    pub grace: Duration,
+}
+
+/// A kernel that answers.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Ready {
+    /// Its id.
+    pub id: String,
+    /// Its process.
+    pub pid: u32,
+    /// Where clients read how to connect.
+    pub connection_file: PathBuf,
+    /// Where the shell channel is.
+    pub endpoint: String,
+}
+
+/// Serves until shut down; calls `ready` once clients can connect.
+///
+/// # Errors
+/// `Conflict` when the id or a port is taken, `Absent` for an engine or encryption this build has not, `Denied`,
+/// `Config`, `System`. Nothing is left behind then.
+pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: impl FnOnce(&Ready)) -> Result<()> {
+    raise_open_files();
+    let mut place = Place::claim(settings, home)?;
+    let signals: Vec<(_, fn() -> control::Job)> = vec![
+        (signal_fd(&[SIGTERM, SIGHUP])?, || control::Job::Terminate),
+        (signal_fd(&[SIGINT])?, || control::Job::Interrupt),
+    ];
+    let mut context = zmq::Context::new();
+    let (sockets, heartbeat) = sockets::bind(&context, &mut place.connection)?;
+    let outbox = Arc::new(outbox::Outbox::new(Session::new(&place.connection.key))?);
+    let counters = Arc::new(counters::Counters::new());
+    let gate = Arc::new(input::Gate::default());
+    let (script_jobs, script_queue) = channel();
+    let (control_jobs, control_queue) = channel();
+    let tools = Arc::new(tools::Tools {
+        runtime: Arc::clone(runtime),
+        outbox: Arc::clone(&outbox),
+        counters: Arc::clone(&counters),
+        control: control_jobs.clone(),
+        jobs: std::sync::Mutex::default(),
+    });
+
+    // The engine is made on the thread it lives on, and sends back what others need of it.
+    let (made, engine_made) = channel();
+    let script = {
+        let (name, id, runtime) = (settings.engine.clone(), place.id.clone(), Arc::clone(runtime));
+        let (outbox, counters, gate) = (Arc::clone(&outbox), Arc::clone(&counters), Arc::clone(&gate));
+        let control = control_jobs.clone();
+        spawn("llmspell-script", move || {
+            let timeout = runtime.config.engines.lua.timeout;
+            let engine = match engine::make(&name, runtime) {
+                Ok(engine) => engine,
+                Err(error) => {
+                    let _ = made.send(Err(error));
+                    return;
+                }
+            };
+            let info = Arc::new(info::KernelInfo::new(&id, engine.language()));
+            if made.send(Ok((engine.interrupter(), Arc::clone(&info)))).is_err() {
+                return;
+            }
+            let abort = None;
+            script::ScriptThread { engine, outbox, counters, gate, info, control, timeout, abort }.run(&script_queue);
+        })?
+    };
+    let made = engine_made.recv().map_err(|_| Error::new(Class::Bug, "the script thread ended at its start"))?;
+    let (interrupter, info) = made?;
+
+    spawn("llmspell-heartbeat", move || {
+        // Returns when the context ends.
+        let _ = zmq::proxy(&heartbeat, &heartbeat);
+    })?;
+    let control_thread = {
+        let thread = control::ControlThread {
+            id: place.id.clone(),
+            outbox: Arc::clone(&outbox),
+            counters: Arc::clone(&counters),
+            gate: Arc::clone(&gate),
+            tools: Arc::clone(&tools),
+            info,
+            interrupter,
+            script: script_jobs.clone(),
+            grace: settings.grace,
+            terminal: settings.private.is_none() && std::io::stdin().is_terminal(),
+            stop: None,
+        };
+        spawn("llmspell-control", move || thread.run(&control_queue))?
+    };
+    let parent = match &settings.private {
+        Some(_) => Some(std::io::stdin().as_fd().try_clone_to_owned().map_err(|e| Error::system("standard input", e))?),
+        None => None,
+    };
+    place.publish()?;
+    outbox.status(None, "starting");
+    let mut io = io::Io {
+        sockets,
+        outbox,
+        counters,
+        gate,
+        tools,
+        script: script_jobs,
+        control: control_jobs,
+        signals,
+        parent,
+        seen: io::Seen::default(),
+        backlog: VecDeque::new(),
+        stalled: None,
+    };
+    log::info!("kernel {} ready at {}", place.id, place.connection.endpoint(connection::Channel::Shell));
+    ready(&Ready {
+        id: place.id.clone(),
+        pid: std::process::id(),
+        connection_file: place.file.clone(),
+        endpoint: place.connection.endpoint(connection::Channel::Shell),
+    });
+    io.run();
+
+    // The last messages leave while the context ends.
+    drop(io);
+    if let Err(error) = context.destroy() {
+        log::warn!("end of the sockets: {}", error.message());
+    }
+    let script_ended = control_thread.join().unwrap_or(false);
+    drop(place);
+    if script_ended {
+        let _ = script.join();
+        log::info!("kernel ended");
+    } else {
+        log::logger().flush();
+        // A script that nothing stops still runs on its thread; only leaving the process ends it.
+        daemon::leave(0);
+    }
+    Ok(())
+}
+
+fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<thread::JoinHandle<T>> {
+    thread::Builder::new().name(name.into()).spawn(work).map_err(|e| Error::system(format!("thread {name}"), e))
+}
+
+/// What a kernel holds in the file system while it lives.
+struct Place {
+    id: String,
+    connection: Connection,
+    /// The connection file clients are told of.
+    file: PathBuf,
+    /// Files this kernel writes, and removes at its end.
+    written: Vec<PathBuf>,
+    /// The folder of a private kernel, removed at its end.
+    folder: Option<PathBuf>,
+    _pid_file: Option<PidFile>,
+}
+
+impl Place {
+    fn claim(settings: &Settings, home: &Home) -> Result<Self> {
+        if let Some(dir) = &settings.private {
+            home::private_dir(dir)?;
+            let prefix = dir.join("k").display().to_string();
+            let file = dir.join("kernel.json");
+            let id = settings.id.clone().unwrap_or_else(|| format!("private-{}", std::process::id()));
+            let connection = Connection::new(Transport::Ipc, prefix, [0; 5]);
+            let folder = Some(dir.clone());
+            return Ok(Place { id, connection, written: vec![file.clone()], file, folder, _pid_file: None });
+        }
+        let given = match &settings.connection_file {
+            Some(file) if file.exists() => Some(Connection::read(file)?),
+            _ => None,
+        };
+        // A file without our keys was made by whoever starts us: it stays theirs.
+        let theirs = given.as_ref().is_some_and(|connection| connection.pid.is_none());
+        let id = match (&settings.id, &settings.connection_file) {
+            (Some(id), _) => id.clone(),
+            (None, Some(file)) if theirs => file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            (None, _) => home::DEFAULT_KERNEL.to_owned(),
+        };
+        home::check_id(&id)?;
+        if let (Some(connection), Some(file)) = (&given, &settings.connection_file)
+            && let Some(pid) = connection.pid.filter(|_| connection.is_alive())
+        {
+            return Err(Error::new(
+                Class::Conflict,
+                format!("connection file {}: in use by the kernel with PID {pid}", file.display()),
+            )
+            .hint("Stop that kernel, or choose another --connection-file."));
+        }
+        let registered = !theirs || settings.id.is_some();
+        let mut written = Vec::new();
+        let mut pid_file = None;
+        if registered {
+            home::private_dir(home.root())?;
+            home::private_dir(&home.kernel_dir())?;
+            pid_file = Some(PidFile::acquire(&home.pid_file(&id)).map_err(|error| match error.class() {
+                Class::Conflict => error.within(format!("kernel {id}")),
+                _ => error,
+            })?);
+            written.push(home.connection_file(&id));
+        }
+        let file = settings.connection_file.clone().unwrap_or_else(|| home.connection_file(&id));
+        if !theirs && !written.contains(&file) {
+            written.push(file.clone());
+        }
+        // Left by a kernel that died: its ports and key are kept, so that its clients come back.
+        let left = given.or_else(|| Connection::read(&home.connection_file(&id)).ok().filter(|_| registered));
+        let connection = match left {
+            Some(connection) if theirs || settings.agrees(&connection) => connection,
+            _ => settings.connection(home, &id),
+        };
+        Ok(Place { id, connection, file, written, folder: None, _pid_file: pid_file })
+    }
+
+    /// Writes the connection files: from now on clients find the kernel.
+    fn publish(&mut self) -> Result<()> {
+        let pid = std::process::id() as i32;
+        self.connection.kernel_id = Some(self.id.clone());
+        self.connection.pid = Some(pid);
+        self.connection.started = connection::started(pid);
+        self.written.iter().try_for_each(|file| self.connection.write(file))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Before the PID file goes, so that no successor's files are removed.
+        for file in &self.written {
+            if self.connection.pid.is_some() {
+                let _ = std::fs::remove_file(file);
+            }
+        }
+        for channel in connection::Channel::ALL {
+            if let Some(socket) = self.connection.socket_file(channel) {
+                let _ = std::fs::remove_file(socket);
+            }
+        }
+        if let Some(folder) = &self.folder {
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
+}
+
+impl Settings {
+    /// Whether what was asked for is what `connection` has.
+    fn agrees(&self, connection: &Connection) -> bool {
+        let wanted = self.transport();
+        let ports = connection::Channel::ALL.map(|channel| connection.port(channel));
+        wanted == connection.transport
+            && (wanted == Transport::Ipc || self.ip == connection.ip)
+            && self.ports.is_none_or(|wanted| wanted.iter().zip(ports).all(|(want, has)| *want == 0 || *want == has))
+    }
+
+    fn transport(&self) -> Transport {
+        match self.transport {
+            Some(transport) => transport,
+            None if self.ports.is_some() => Transport::Tcp,
+            None => Transport::Ipc,
+        }
+    }
+
+    fn connection(&self, home: &Home, id: &str) -> Connection {
+        let transport = self.transport();
+        let ip = match transport {
+            Transport::Tcp => self.ip.clone(),
+            Transport::Ipc => home.runtime_dir().join(id).display().to_string(),
+        };
+        Connection::new(transport, ip, self.ports.unwrap_or_default())
+    }
+}

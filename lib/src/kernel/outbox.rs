@@ -1,0 +1,312 @@
+//! Everything a kernel says goes through here: any thread puts messages in, the io thread takes them out in that order.
+//!
+//! Stream output is gathered: it leaves when it is large, when something else follows it, or [`STREAM_DELAY`] after its
+//! first byte, whichever comes first. That is why a hundred thousand `print`s are a few dozen messages.
+
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, eventfd};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::engine::Stream;
+use crate::error::{Error, Result};
+use crate::protocol::content::{ErrorContent, StatusContent, StreamContent};
+use crate::protocol::wire::{Incoming, Session};
+
+/// How long the first byte of a stream message may wait for company.
+const STREAM_DELAY: Duration = Duration::from_millis(20);
+/// A stream message leaves when it holds this many bytes.
+const STREAM_SIZE: usize = 64 * 1024;
+/// A writer waits while this many stream bytes are still to be sent.
+const BACKLOG_SIZE: usize = 16 << 20;
+
+type Frames = Vec<Vec<u8>>;
+
+/// A message on its way out.
+pub(super) enum Out {
+    Shell(Frames),
+    Control(Frames),
+    Stdin(Frames),
+    Iopub(Frames),
+}
+
+/// Whose request something answers.
+#[derive(Clone)]
+pub(super) struct Parent {
+    /// Its header, byte for byte.
+    pub(super) header: Arc<str>,
+    /// Its routing frames.
+    pub(super) identities: Vec<Vec<u8>>,
+    /// Its id.
+    pub(super) msg_id: String,
+    /// The session it came from.
+    pub(super) session: String,
+    /// Whether it came by control, else by shell.
+    pub(super) control: bool,
+}
+
+impl Parent {
+    pub(super) fn of(message: &Incoming, control: bool) -> Self {
+        Parent {
+            header: Arc::clone(&message.header_json),
+            identities: message.identities.clone(),
+            msg_id: message.header.msg_id.clone(),
+            session: message.header.session.clone(),
+            control,
+        }
+    }
+}
+
+/// The queue between all threads and the io thread.
+pub(super) struct Outbox {
+    session: Session,
+    wake: OwnedFd,
+    queue: Mutex<Queue>,
+    drained: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    out: Vec<Out>,
+    stream: Option<Pending>,
+    /// Whether the io thread was already told.
+    told: bool,
+    /// Stream bytes in `out` that the io thread has not sent.
+    backlog: usize,
+    /// Nothing follows any more.
+    closed: bool,
+}
+
+struct Pending {
+    parent: Arc<str>,
+    stream: Stream,
+    bytes: Vec<u8>,
+    due: Instant,
+}
+
+impl Outbox {
+    pub(super) fn new(session: Session) -> Result<Self> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|e| Error::system("eventfd", e.into()))?;
+        Ok(Outbox { session, wake, queue: Mutex::default(), drained: Condvar::new() })
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Readable when the io thread has something to send.
+    pub(super) fn wake_fd(&self) -> RawFd {
+        self.wake.as_raw_fd()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, queue: &mut Queue) {
+        if !queue.told {
+            queue.told = true;
+            // Only a full counter could fail, and then the io thread is awake anyway.
+            let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        }
+    }
+
+    fn push(&self, out: Out) {
+        let mut queue = self.lock();
+        self.end_stream(&mut queue);
+        queue.out.push(out);
+        self.tell(&mut queue);
+    }
+
+    /// A message for all, with its type as topic.
+    pub(super) fn publish<C: Serialize + ?Sized>(&self, parent: Option<&str>, msg_type: &str, content: &C) {
+        let (frames, _) = self.session.frames(&[msg_type.as_bytes().to_vec()], msg_type, parent, content);
+        self.push(Out::Iopub(frames));
+    }
+
+    /// `busy`, `idle` or `starting`.
+    pub(super) fn status(&self, parent: Option<&str>, state: &str) {
+        self.publish(parent, "status", &StatusContent { execution_state: state.into() });
+    }
+
+    /// The answer to `parent`, on the channel it came by.
+    pub(super) fn reply<C: Serialize + ?Sized>(&self, parent: &Parent, msg_type: &str, content: &C) {
+        let (frames, _) = self.session.frames(&parent.identities, msg_type, Some(&parent.header), content);
+        self.push(if parent.control { Out::Control(frames) } else { Out::Shell(frames) });
+    }
+
+    /// The answer `status: error`.
+    pub(super) fn refuse(&self, parent: &Parent, msg_type: &str, error: &Error) {
+        self.reply(parent, msg_type, &Value::Object(ErrorContent::from(error).reply()));
+    }
+
+    /// A question to the client that sent `parent`, and its id.
+    pub(super) fn ask<C: Serialize>(&self, parent: &Parent, content: &C) -> String {
+        let (frames, id) = self.session.frames(&parent.identities, "input_request", Some(&parent.header), content);
+        self.push(Out::Stdin(frames));
+        id
+    }
+
+    /// Output of a script or a tool. Waits while the io thread is far behind.
+    pub(super) fn stream(&self, parent: &Arc<str>, stream: Stream, bytes: &[u8]) {
+        let mut queue = self.lock();
+        while queue.backlog > BACKLOG_SIZE && !queue.closed {
+            queue = self.drained.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        let same = queue.stream.as_ref().is_some_and(|p| p.stream == stream && Arc::ptr_eq(&p.parent, parent));
+        if !same {
+            self.end_stream(&mut queue);
+            let due = Instant::now() + STREAM_DELAY;
+            let parent = Arc::clone(parent);
+            queue.stream = Some(Pending { parent, stream, bytes: Vec::with_capacity(bytes.len().max(256)), due });
+            // The io thread is to wake when it is due.
+            self.tell(&mut queue);
+        }
+        let Some(pending) = &mut queue.stream else { return };
+        pending.bytes.extend_from_slice(bytes);
+        if pending.bytes.len() >= STREAM_SIZE {
+            self.send_stream(&mut queue, false);
+            self.tell(&mut queue);
+        }
+    }
+
+    /// Lets gathered output go now.
+    pub(super) fn flush(&self) {
+        let mut queue = self.lock();
+        self.end_stream(&mut queue);
+        self.tell(&mut queue);
+    }
+
+    fn end_stream(&self, queue: &mut Queue) {
+        self.send_stream(queue, true);
+        queue.stream = None;
+    }
+
+    /// Makes a message of what is gathered. Unless it is the `end`, the bytes of a character that is cut stay behind.
+    fn send_stream(&self, queue: &mut Queue, end: bool) {
+        let Some(pending) = &mut queue.stream else { return };
+        let whole = if end { pending.bytes.len() } else { whole_characters(&pending.bytes) };
+        if whole == 0 {
+            return;
+        }
+        let rest = pending.bytes.split_off(whole);
+        let bytes = std::mem::replace(&mut pending.bytes, rest);
+        pending.due = Instant::now() + STREAM_DELAY;
+        let text = String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned());
+        let content = StreamContent { name: pending.stream.name().into(), text };
+        let (frames, _) = self.session.frames(&[b"stream".to_vec()], "stream", Some(&pending.parent), &content);
+        queue.backlog += size(&frames);
+        queue.out.push(Out::Iopub(frames));
+    }
+
+    /// For the io thread: appends everything to send; says when gathered output is due next.
+    pub(super) fn take(&self, taken: &mut Vec<Out>) -> Option<Instant> {
+        let mut queue = self.lock();
+        let mut count = [0; 8];
+        let _ = rustix::io::read(&self.wake, &mut count);
+        queue.told = false;
+        if queue.stream.as_ref().is_some_and(|pending| pending.due <= Instant::now()) {
+            // What is left of a cut character gets one more delay to become whole.
+            let whole = queue.stream.as_ref().map_or(0, |pending| whole_characters(&pending.bytes));
+            self.send_stream(&mut queue, whole == 0);
+            if queue.stream.as_ref().is_some_and(|pending| pending.bytes.is_empty()) {
+                queue.stream = None;
+            }
+        }
+        taken.append(&mut queue.out);
+        queue.stream.as_ref().map(|pending| pending.due)
+    }
+
+    /// For the io thread: that many stream bytes are sent or given up.
+    pub(super) fn sent(&self, bytes: usize) {
+        let mut queue = self.lock();
+        queue.backlog = queue.backlog.saturating_sub(bytes);
+        if queue.backlog <= BACKLOG_SIZE {
+            self.drained.notify_all();
+        }
+    }
+
+    /// Ends the io thread once it has sent what is here; writers no longer wait.
+    pub(super) fn close(&self) {
+        let mut queue = self.lock();
+        self.end_stream(&mut queue);
+        queue.closed = true;
+        self.tell(&mut queue);
+        self.drained.notify_all();
+    }
+
+    /// For the io thread: whether nothing follows what was taken.
+    pub(super) fn is_closed(&self) -> bool {
+        let queue = self.lock();
+        queue.closed && queue.out.is_empty()
+    }
+}
+
+/// Bytes of a message's frames; counted for stream messages only.
+pub(super) fn size(frames: &Frames) -> usize {
+    if frames.first().is_some_and(|topic| topic == b"stream") { frames.iter().map(Vec::len).sum() } else { 0 }
+}
+
+/// How many bytes are left when a character that is cut at the end is left out.
+fn whole_characters(bytes: &[u8]) -> usize {
+    let tail = bytes.len().saturating_sub(3);
+    for at in (tail..bytes.len()).rev() {
+        match bytes[at] {
+            0x80..=0xbf => continue,
+            0xc0..=0xff => {
+                let need = match bytes[at] {
+                    0xf0.. => 4,
+                    0xe0.. => 3,
+                    _ => 2,
+                };
+                return if bytes.len() - at < need { at } else { bytes.len() };
+            }
+            _ => return bytes.len(),
+        }
+    }
+    bytes.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_are_not_cut() {
+        let text = "aü€😀".as_bytes();
+        for end in 0..=text.len() {
+            let whole = whole_characters(&text[..end]);
+            assert!(std::str::from_utf8(&text[..whole]).is_ok() && end - whole < 4, "{end}");
+        }
+        assert_eq!(whole_characters(b"\xbf\xbf\xbf\xbf\xbf"), 5);
+    }
+
+    #[test]
+    fn output_is_gathered_and_keeps_its_place() {
+        let outbox = Outbox::new(Session::new("")).unwrap();
+        let parent: Arc<str> = "{}".into();
+        outbox.stream(&parent, Stream::Stdout, b"a");
+        outbox.stream(&parent, Stream::Stdout, b"b");
+        let mut taken = Vec::new();
+        assert!(outbox.take(&mut taken).is_some());
+        assert!(taken.is_empty());
+        outbox.stream(&parent, Stream::Stderr, b"c");
+        outbox.status(None, "idle");
+        assert!(outbox.take(&mut taken).is_none());
+        let contents: Vec<_> = taken
+            .iter()
+            .map(|out| match out {
+                Out::Iopub(frames) => String::from_utf8(frames.last().unwrap().clone()).unwrap(),
+                _ => panic!("not on iopub"),
+            })
+            .collect();
+        assert_eq!(
+            contents,
+            [r#"{"name":"stdout","text":"ab"}"#, r#"{"name":"stderr","text":"c"}"#, r#"{"execution_state":"idle"}"#]
+        );
+    }
+}

@@ -1,0 +1,285 @@
+//! The script thread: owns the engine, serves what needs it, one request after the other.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Map, Value, json};
+
+use super::control;
+use super::counters::Counters;
+use super::info::KernelInfo;
+use super::input::Gate;
+use super::outbox::{Outbox, Parent};
+use crate::engine::{Args, Completeness, Engine, Outcome, Output, Script, ScriptError, Shown, Stream};
+use crate::error::{Class, Error, Result};
+use crate::protocol::content::{ErrorContent, Execute, InputRequest, Request};
+
+/// After an error, requests that were sent before it may still arrive for this long; they are aborted too.
+const ABORT_WINDOW: Duration = Duration::from_millis(100);
+
+/// Work for the script thread.
+pub(super) enum Job {
+    /// What its sender waits for, under this number in [`Counters::begin`].
+    Request(u64, Request),
+    /// Nothing follows.
+    Stop,
+}
+
+pub(super) struct ScriptThread {
+    pub(super) engine: Box<dyn Engine>,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) info: Arc<KernelInfo>,
+    pub(super) control: Sender<control::Job>,
+    /// Time limit of a script that names none; zero: none.
+    pub(super) timeout: Duration,
+    /// The error behind which requests are aborted.
+    pub(super) abort: Option<Abort>,
+}
+
+/// An error that aborts what its client had already sent.
+pub(super) struct Abort {
+    session: String,
+    at: Instant,
+    date: String,
+}
+
+impl ScriptThread {
+    /// Serves until [`Job::Stop`].
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        while let Ok(Job::Request(number, request)) = jobs.recv() {
+            let Some(parent) = self.counters.begin(number) else { continue };
+            self.outbox.status(Some(&parent.header), "busy");
+            if self.counters.stopping.load(Relaxed) {
+                let error = Error::new(Class::Remote, "the kernel is shutting down");
+                self.outbox.refuse(&parent, reply_type(&request), &error);
+            } else {
+                self.counters.set_running(Some(parent.msg_id.clone()));
+                self.serve(&parent, request);
+                self.counters.set_running(None);
+            }
+            self.outbox.status(Some(&parent.header), "idle");
+        }
+        let _ = self.control.send(control::Job::ScriptEnded);
+    }
+
+    fn serve(&mut self, parent: &Parent, request: Request) {
+        match request {
+            Request::Execute(request) if self.is_aborted(parent) => self.abort_reply(parent, &request),
+            Request::Execute(request) => self.execute(parent, request),
+            Request::IsComplete(request) => {
+                let content = match self.engine.is_complete(&request.code) {
+                    Completeness::Complete => json!({"status": "complete"}),
+                    Completeness::Incomplete(indent) => json!({"status": "incomplete", "indent": indent}),
+                    Completeness::Invalid => json!({"status": "invalid"}),
+                };
+                self.outbox.reply(parent, "is_complete_reply", &content);
+            }
+            // kernel_info is the only other request that waits for its turn here.
+            _ => self.outbox.reply(parent, "kernel_info_reply", &*self.info),
+        }
+    }
+
+    /// Whether an error of the same client came after this request was sent.
+    fn is_aborted(&self, parent: &Parent) -> bool {
+        let Some(abort) = &self.abort else { return false };
+        // Dates are ISO 8601 in UTC: they compare as text. A client with another clock is only caught by the window.
+        let sent = serde_json::from_str::<Value>(&parent.header)
+            .ok()
+            .and_then(|header| Some(header.get("date")?.as_str()?.to_owned()))
+            .unwrap_or_default();
+        abort.session == parent.session && abort.at.elapsed() < ABORT_WINDOW && *sent < *abort.date
+    }
+
+    fn abort_reply(&mut self, parent: &Parent, request: &Execute) {
+        // The window slides: a long queue is aborted to its end.
+        if let Some(abort) = &mut self.abort {
+            abort.at = Instant::now();
+        }
+        let error = ErrorContent {
+            ename: "Aborted".into(),
+            evalue: "an earlier request failed".into(),
+            traceback: Vec::new(),
+            class: Class::Interrupted.row().name.into(),
+            hint: None,
+        };
+        self.reply_error(parent, &error, request.silent);
+    }
+
+    fn execute(&mut self, parent: &Parent, request: Execute) {
+        self.abort = None;
+        let count = if request.silent {
+            self.counters.execution_count.load(Relaxed)
+        } else {
+            let count = self.counters.execution_count.fetch_add(1, Relaxed) + 1;
+            let content = json!({"code": request.code, "execution_count": count});
+            self.outbox.publish(Some(&parent.header), "execute_input", &content);
+            count
+        };
+        let deadline = self.deadline(request.timeout);
+        let output: Arc<dyn Output> = Arc::new(Requester {
+            outbox: Arc::clone(&self.outbox),
+            gate: Arc::clone(&self.gate),
+            parent: parent.clone(),
+            silent: request.silent,
+            allow_stdin: request.allow_stdin,
+            deadline,
+        });
+        let script = Script {
+            code: request.code.as_bytes(),
+            name: request.chunk_name.unwrap_or_else(|| format!("=[{count}]")),
+            args: request.args.map(|words| {
+                let mut words = words.into_iter();
+                Args { script: words.next().unwrap_or_default(), words: words.collect() }
+            }),
+            deadline,
+            allow_stdin: request.allow_stdin,
+            cwd: request.cwd.map(PathBuf::from),
+        };
+        let outcome = self.engine.execute(&script, &output);
+        match error_of(&outcome) {
+            None => {
+                if let (Some(value), false) = (&outcome.value, request.silent) {
+                    let content = json!({"execution_count": count, "data": bundle(value), "metadata": {}});
+                    self.outbox.publish(Some(&parent.header), "execute_result", &content);
+                }
+                let expressions = self.user_expressions(&request.user_expressions, &output);
+                let content = json!({
+                    "status": "ok",
+                    "execution_count": count,
+                    "user_expressions": expressions,
+                    "payload": [],
+                });
+                self.outbox.reply(parent, "execute_reply", &content);
+            }
+            Some(error) => {
+                if request.stop_on_error {
+                    // Before the client can know: what it sends after it does is not aborted.
+                    let date = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+                    self.abort = Some(Abort { session: parent.session.clone(), at: Instant::now(), date });
+                }
+                if !request.silent {
+                    self.outbox.publish(Some(&parent.header), "error", &error);
+                }
+                self.reply_error(parent, &error, request.silent);
+            }
+        }
+    }
+
+    fn deadline(&self, seconds: Option<f64>) -> Option<Instant> {
+        let asked = seconds.filter(|s| *s > 0.0).and_then(|s| Duration::try_from_secs_f64(s).ok());
+        let limit = match (asked, self.timeout.is_zero()) {
+            (Some(asked), true) => asked,
+            (Some(asked), false) => asked.min(self.timeout),
+            (None, true) => return None,
+            (None, false) => self.timeout,
+        };
+        Instant::now().checked_add(limit)
+    }
+
+    fn reply_error(&self, parent: &Parent, error: &ErrorContent, _silent: bool) {
+        let mut reply = error.reply();
+        reply.insert("execution_count".into(), self.counters.execution_count.load(Relaxed).into());
+        self.outbox.reply(parent, "execute_reply", &reply);
+    }
+
+    fn user_expressions(
+        &mut self,
+        expressions: &std::collections::BTreeMap<String, String>,
+        output: &Arc<dyn Output>,
+    ) -> Map<String, Value> {
+        let mut results = Map::new();
+        for (name, code) in expressions {
+            let script = Script { code: code.as_bytes(), name: format!("={name}"), ..Script::default() };
+            let outcome = self.engine.execute(&script, output);
+            let result = match (error_of(&outcome), &outcome.value) {
+                (Some(error), _) => Value::Object(error.reply()),
+                (None, Some(value)) => json!({"status": "ok", "data": bundle(value), "metadata": {}}),
+                (None, None) => json!({"status": "ok", "data": {"text/plain": "nil"}, "metadata": {}}),
+            };
+            results.insert(name.clone(), result);
+        }
+        results
+    }
+}
+
+pub(super) fn reply_type(request: &Request) -> &'static str {
+    match request {
+        Request::Execute(_) => "execute_reply",
+        Request::IsComplete(_) => "is_complete_reply",
+        _ => "kernel_info_reply",
+    }
+}
+
+/// The error an outcome counts as; leaving by `os.exit` with anything but success is one.
+fn error_of(outcome: &Outcome) -> Option<ErrorContent> {
+    match (&outcome.error, outcome.exit) {
+        (Some(error), _) => Some(content(error)),
+        (None, Some(code)) if code != 0 => Some(ErrorContent {
+            ename: "SystemExit".into(),
+            evalue: code.to_string(),
+            traceback: vec![format!("SystemExit: {code}")],
+            class: Class::Script.row().name.into(),
+            hint: None,
+        }),
+        _ => None,
+    }
+}
+
+fn content(error: &ScriptError) -> ErrorContent {
+    ErrorContent {
+        ename: error.ename.clone(),
+        evalue: error.evalue.clone(),
+        traceback: error.traceback.clone(),
+        class: error.class.row().name.into(),
+        hint: error.hint.clone(),
+    }
+}
+
+/// A value as a MIME bundle.
+fn bundle(value: &Shown) -> Value {
+    let mut bundle = json!({"text/plain": value.text});
+    if let Some(json @ (Value::Object(_) | Value::Array(_))) = &value.json {
+        bundle["application/json"] = json.clone();
+    }
+    bundle
+}
+
+/// The client whose request runs: its output goes to iopub, its questions to stdin.
+struct Requester {
+    outbox: Arc<Outbox>,
+    gate: Arc<Gate>,
+    parent: Parent,
+    silent: bool,
+    allow_stdin: bool,
+    deadline: Option<Instant>,
+}
+
+impl Output for Requester {
+    fn write(&self, stream: Stream, bytes: &[u8]) -> Result<()> {
+        if !self.silent {
+            self.outbox.stream(&self.parent.header, stream, bytes);
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.outbox.flush();
+        Ok(())
+    }
+
+    fn input(&self, prompt: &str, password: bool) -> Result<Option<String>> {
+        if !self.allow_stdin {
+            return Err(Error::new(Class::Denied, "input: this client does not answer questions")
+                .hint("Send execute_request with allow_stdin = true."));
+        }
+        let question = InputRequest { prompt: prompt.into(), password };
+        self.gate.wait(&self.parent.session, self.deadline, || {
+            self.outbox.ask(&self.parent, &question);
+        })
+    }
+}

@@ -1,0 +1,143 @@
+//! The five sockets: all of them bound, or none.
+
+use std::path::Path;
+
+use zmq::{Context, Socket, SocketType};
+
+use crate::error::{Class, Error, Result};
+use crate::home;
+use crate::protocol::connection::{Channel, Connection, Transport, free_ports};
+
+/// Messages a subscriber of iopub may be behind before the kernel waits for it, and then goes on without it.
+const IOPUB_QUEUE: i32 = 1000;
+/// Replies a client may leave unread before more are dropped.
+const REPLY_QUEUE: i32 = 100_000;
+/// Largest frame that is taken in: what is larger ends its connection.
+const LARGEST_FRAME: i64 = 1 << 30;
+/// Longest path of a Unix socket, on Linux.
+const SOCKET_PATH_MAX: usize = 107;
+
+/// The bound sockets.
+pub(super) struct Sockets {
+    pub(super) shell: Socket,
+    pub(super) iopub: Socket,
+    pub(super) stdin: Socket,
+    pub(super) control: Socket,
+}
+
+/// Binds all five; ports of 0 in `connection` are chosen and written back. The last is the heartbeat's.
+pub(super) fn bind(context: &Context, connection: &mut Connection) -> Result<(Sockets, Socket)> {
+    if connection.transport == Transport::Ipc {
+        let dir = Path::new(&connection.ip).parent().unwrap_or(Path::new("/"));
+        home::private_dir(dir)?;
+        let longest = connection.ip.len() + "-65535".len();
+        if longest > SOCKET_PATH_MAX {
+            return Err(Error::new(
+                Class::Config,
+                format!("{}-…: longer than the {SOCKET_PATH_MAX} bytes of a socket path", connection.ip),
+            )
+            .hint("Set XDG_RUNTIME_DIR to a shorter folder, or give --port for tcp."));
+        }
+    }
+    let make = |kind| context.socket(kind).map_err(|e| zmq_error("socket", e));
+    let heartbeat = make(SocketType::ROUTER)?;
+    let mut sockets = Sockets {
+        shell: make(SocketType::ROUTER)?,
+        iopub: make(SocketType::XPUB)?,
+        stdin: make(SocketType::ROUTER)?,
+        control: make(SocketType::ROUTER)?,
+    };
+    configure(&mut sockets, &heartbeat).map_err(|e| zmq_error("socket options", e))?;
+    let mut taken = Vec::new();
+    for channel in Channel::ALL {
+        let socket = match channel {
+            Channel::Shell => &sockets.shell,
+            Channel::Iopub => &sockets.iopub,
+            Channel::Stdin => &sockets.stdin,
+            Channel::Control => &sockets.control,
+            Channel::Heartbeat => &heartbeat,
+        };
+        bind_one(socket, channel, connection, &mut taken)?;
+    }
+    Ok((sockets, heartbeat))
+}
+
+fn configure(sockets: &mut Sockets, heartbeat: &Socket) -> zmq::Result<()> {
+    for router in [&sockets.shell, &sockets.stdin, &sockets.control] {
+        // A client that comes back under its identity takes its connection over.
+        router.set_router_handover(true)?;
+        router.set_sndhwm(REPLY_QUEUE)?;
+        router.set_rcvhwm(REPLY_QUEUE)?;
+        router.set_maxmsgsize(LARGEST_FRAME)?;
+    }
+    sockets.iopub.set_sndhwm(IOPUB_QUEUE)?;
+    // Every subscription and its end is told, also when another client has the same one.
+    set_flag(&mut sockets.iopub, zmq_sys::ZMQ_XPUB_VERBOSER, true)?;
+    set_flag(&mut sockets.iopub, zmq_sys::ZMQ_XPUB_NODROP, true)?;
+    for socket in [&sockets.shell, &sockets.iopub, &sockets.stdin, &sockets.control, heartbeat] {
+        socket.set_linger(1000)?;
+        socket.set_ipv6(true)?;
+    }
+    Ok(())
+}
+
+/// Sets an option the zmq crate has no name for.
+#[expect(unsafe_code, reason = "two options of XPUB are missing in the zmq crate")]
+pub(super) fn set_flag(socket: &mut Socket, option: u32, on: bool) -> zmq::Result<()> {
+    let value = i32::from(on);
+    // SAFETY: the socket is open and ours; the option takes an int, whose size is given.
+    let code = unsafe {
+        zmq_sys::zmq_setsockopt(socket.as_mut_ptr(), option as i32, (&raw const value).cast(), size_of::<i32>())
+    };
+    if code == 0 {
+        return Ok(());
+    }
+    // SAFETY: no arguments; reads the error of this thread.
+    Err(zmq::Error::from_raw(unsafe { zmq_sys::zmq_errno() }))
+}
+
+fn bind_one(socket: &Socket, channel: Channel, connection: &mut Connection, taken: &mut Vec<u16>) -> Result<()> {
+    let fixed = connection.port(channel);
+    if fixed != 0 || connection.transport == Transport::Ipc {
+        if fixed == 0 {
+            connection.set_port(channel, taken.len() as u16 + 1);
+        }
+        taken.push(connection.port(channel));
+        let endpoint = connection.endpoint(channel);
+        return socket.bind(&endpoint).map_err(|error| {
+            let error = zmq_error(&format!("{} channel at {endpoint}", channel.name()), error);
+            if error.class() == Class::Conflict {
+                error.hint("Give another --port, or none to take any free one.")
+            } else {
+                error
+            }
+        });
+    }
+    let ip = connection.ip.clone();
+    for port in free_ports(&ip) {
+        if taken.contains(&port) {
+            continue;
+        }
+        connection.set_port(channel, port);
+        match socket.bind(&connection.endpoint(channel)) {
+            Ok(()) => {
+                taken.push(port);
+                return Ok(());
+            }
+            Err(zmq::Error::EADDRINUSE) => continue,
+            Err(error) => return Err(zmq_error(&format!("{} channel at {ip}", channel.name()), error)),
+        }
+    }
+    Err(Error::new(Class::Conflict, format!("{ip}: no free port")))
+}
+
+/// ZeroMQ's error on `thing`.
+pub(super) fn zmq_error(thing: &str, error: zmq::Error) -> Error {
+    let class = match error {
+        zmq::Error::EADDRINUSE => Class::Conflict,
+        zmq::Error::EACCES => Class::Denied,
+        zmq::Error::EADDRNOTAVAIL | zmq::Error::ENODEV | zmq::Error::EINVAL => Class::Config,
+        _ => Class::System,
+    };
+    Error::new(class, format!("{thing}: {}", error.message().to_lowercase())).source(error)
+}

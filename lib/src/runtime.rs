@@ -1,0 +1,168 @@
+//! What a script or a request can reach, built once from the configuration: policy, tools, and the pool they run on.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::runtime::{Builder, Handle, Runtime as Pool};
+use tokio::sync::{Notify, Semaphore};
+
+use crate::config::Config;
+use crate::error::{Class, Error, Result};
+use crate::security::Policy;
+use crate::tools::{Call, Cancel, Progress, Registry};
+
+/// Everything below the script engines.
+pub struct Runtime {
+    /// The effective configuration.
+    pub config: Config,
+    /// What is allowed.
+    pub policy: Arc<Policy>,
+    /// The tools.
+    pub registry: Arc<Registry>,
+    slots: Arc<Semaphore>,
+    pool: OnceLock<Pool>,
+}
+
+/// What a tool call is given besides name and parameters.
+#[derive(Clone, Default)]
+pub struct CallOptions {
+    /// Where relative paths start; the policy's working folder when absent.
+    pub cwd: Option<PathBuf>,
+    /// Time limit; `kernel.tools.tool_timeout` when absent.
+    pub timeout: Option<Duration>,
+    /// Where progress goes.
+    pub progress: Option<Progress>,
+}
+
+/// Stops a job that was started with [`Runtime::start`].
+#[derive(Clone)]
+pub struct JobHandle {
+    cancel: Cancel,
+    wake: Arc<Notify>,
+}
+
+impl JobHandle {
+    /// Stops it: `done` is called at once with `Interrupted`, the work ends at its next look.
+    pub fn cancel(&self) {
+        self.cancel.cancel();
+        self.wake.notify_one();
+    }
+}
+
+impl Runtime {
+    /// Builds what `config` asks for; starts no thread yet.
+    #[must_use]
+    pub fn new(config: Config, policy: Policy) -> Arc<Self> {
+        let slots = Arc::new(Semaphore::new(config.kernel.tools.max_concurrent_tools.max(1)));
+        let registry = Arc::new(Registry::new());
+        Arc::new(Runtime { config, policy: Arc::new(policy), registry, slots, pool: OnceLock::new() })
+    }
+
+    /// Invokes the tool `name` on the pool and gives `done` its envelope or error, exactly once, on another thread.
+    pub fn invoke(
+        &self,
+        name: &str,
+        params: Value,
+        options: CallOptions,
+        done: impl FnOnce(Result<Value>) + Send + 'static,
+    ) -> JobHandle {
+        let (registry, name) = (Arc::clone(&self.registry), name.to_owned());
+        self.start(options, move |call| registry.invoke(&name, params, call), done)
+    }
+
+    /// Runs `work` on the pool, at most `max_concurrent_tools` at a time, with its deadline counted from now,
+    /// and gives `done` the result, exactly once, on another thread.
+    pub fn start<T: Send + 'static>(
+        &self,
+        options: CallOptions,
+        work: impl FnOnce(&Call) -> Result<T> + Send + 'static,
+        done: impl FnOnce(Result<T>) + Send + 'static,
+    ) -> JobHandle {
+        let limit = options.timeout.unwrap_or(self.config.kernel.tools.tool_timeout);
+        let deadline = (!limit.is_zero()).then(|| Instant::now() + limit);
+        let mut call = Call::new(Arc::clone(&self.policy));
+        call.settings = Arc::new(self.config.tools.clone());
+        call.deadline = deadline;
+        call.progress = options.progress;
+        if let Some(cwd) = options.cwd {
+            call.cwd = cwd;
+        }
+        let handle = JobHandle { cancel: call.cancel.clone(), wake: Arc::new(Notify::new()) };
+        let (wake, cancel, slots) = (Arc::clone(&handle.wake), call.cancel.clone(), Arc::clone(&self.slots));
+        let pool = match self.pool() {
+            Ok(pool) => pool,
+            Err(error) => {
+                done(Err(error));
+                return handle;
+            }
+        };
+        pool.spawn(async move {
+            let job = async {
+                let slot = slots.acquire_owned().await.map_err(|e| Error::new(Class::Bug, e.to_string()))?;
+                let blocking = tokio::task::spawn_blocking(move || {
+                    // The slot is held until the thread is really free, so that stuck calls cannot pile up.
+                    let _slot = slot;
+                    work(&call)
+                });
+                blocking.await.unwrap_or_else(|error| Err(panicked(error)))
+            };
+            let over = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let result = tokio::select! {
+                biased;
+                result = job => result,
+                () = wake.notified() => Err(Error::new(Class::Interrupted, "cancelled")),
+                () = over => Err(Error::new(Class::Timeout, format!("no result within {}", humantime::format_duration(limit)))
+                    .hint("Give it more time with a longer timeout.")),
+            };
+            cancel.cancel();
+            done(result);
+        });
+        handle
+    }
+
+    /// The pool, started at its first use.
+    fn pool(&self) -> Result<&Handle> {
+        if self.pool.get().is_none() {
+            let pool = Builder::new_multi_thread()
+                .worker_threads(1)
+                .max_blocking_threads(self.config.kernel.tools.max_concurrent_tools.max(1) * 2)
+                .thread_name("llmspell-tools")
+                .enable_time()
+                .build()
+                .map_err(|e| Error::system("thread pool", e))?;
+            // Two first calls at once: one pool wins, the other goes unused.
+            if let Err(unused) = self.pool.set(pool) {
+                unused.shutdown_background();
+            }
+        }
+        Ok(self.pool.get().expect("set above").handle())
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.take() {
+            pool.shutdown_background();
+        }
+    }
+}
+
+/// A tool that panicked is a bug of ours, and never the end of the kernel.
+fn panicked(error: tokio::task::JoinError) -> Error {
+    let cause = match error.try_into_panic() {
+        Ok(panic) => panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no message".into()),
+        Err(error) => error.to_string(),
+    };
+    Error::new(Class::Bug, format!("panicked: {cause}")).hint("Please report this with the call that caused it.")
+}
