@@ -157,9 +157,10 @@ mod tests {
 
     fn line(format: flexi_logger::FormatFunction, message: &str) -> String {
         let mut out = Vec::new();
-        let args = format_args!("{message}");
-        let record = Record::builder().level(log::Level::Warn).target("a::b").args(args).build();
-        format(&mut out, &mut DeferredNow::new(), &record).unwrap();
+        // One expression: before Rust 1.89 `format_args!` with arguments cannot be kept in a variable.
+        let mut record = Record::builder();
+        record.level(log::Level::Warn).target("a::b");
+        format(&mut out, &mut DeferredNow::new(), &record.args(format_args!("{message}")).build()).unwrap();
         String::from_utf8(out).unwrap()
     }
 

@@ -191,6 +191,7 @@ fn in_process(args: &Args, source: &Source) -> Result<End> {
             deadline,
             allow_stdin: true,
             cwd: Some(workdir),
+            own_folder: true,
         },
         &output,
     );

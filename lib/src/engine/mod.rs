@@ -79,6 +79,9 @@ pub struct Script<'a> {
     pub allow_stdin: bool,
     /// Where relative paths of this script start; the policy's working folder when absent.
     pub cwd: Option<PathBuf>,
+    /// Whether its modules may be read from the folder of the file in `name` even where the policy does not allow it:
+    /// true where that file was named by the user whose process this is, never for what a client says.
+    pub own_folder: bool,
 }
 
 /// Arguments of a script, as typed after its name.

@@ -139,6 +139,7 @@ impl ScriptThread {
             deadline,
             allow_stdin: request.allow_stdin,
             cwd: request.cwd.map(PathBuf::from),
+            own_folder: false,
         };
         let outcome = self.engine.execute(&script, &output);
         match error_of(&outcome) {

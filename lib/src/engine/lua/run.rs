@@ -29,6 +29,8 @@ pub(super) struct Run {
     pub(super) cwd: PathBuf,
     /// The script's own folder, when it is a file: as its chunk name has it, perhaps relative.
     pub(super) folder: Option<PathBuf>,
+    /// Whether `require` may read that folder whatever the policy says.
+    own_folder: bool,
     /// Whether the user may be asked.
     pub(super) allow_stdin: bool,
     /// The line `print` puts together, kept for its capacity.
@@ -56,6 +58,7 @@ impl Run {
             output: Arc::clone(output),
             cwd: script.cwd.clone().unwrap_or_else(|| runtime.policy.workdir().to_path_buf()),
             folder,
+            own_folder: script.own_folder,
             allow_stdin: script.allow_stdin,
             line: RefCell::default(),
             trace: RefCell::default(),
@@ -75,10 +78,11 @@ impl Run {
         }
     }
 
-    /// What `require` may read: also the script's own folder and the configured ones.
+    /// What `require` may read: also the configured folders, and the script's own if that is granted.
     pub(super) fn modules(&self) -> &Policy {
         self.modules.get_or_init(|| {
-            let folders = self.folder.iter().chain(&self.runtime.config.engines.lua.package_paths);
+            let own = self.folder.iter().filter(|_| self.own_folder);
+            let folders = own.chain(&self.runtime.config.engines.lua.package_paths);
             folders.fold(Arc::clone(&self.runtime.policy), |policy, folder| {
                 Arc::new(policy.with_read(&self.cwd.join(folder)))
             })

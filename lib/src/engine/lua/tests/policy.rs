@@ -110,7 +110,7 @@ fn modules() {
 
 #[test]
 fn configured_folders_of_modules_may_be_read() {
-    let (folder, modules) = (folder(), folder());
+    let (folder, modules) = (self::folder(), self::folder());
     fs::write(modules.path().join("far.lua"), "return 'far'").unwrap();
     let path = modules.path().to_path_buf();
     let runtime = runtime(folder.path(), |config, grants| {
@@ -131,4 +131,20 @@ fn a_command_ends_with_its_script() {
     assert_eq!(outcome.value.unwrap().text, "true\texit\t0");
     assert!(began.elapsed() < Duration::from_secs(5), "what runs in the background is not waited for");
     run(&mut engine, "os.execute('kill $(cat pid)')");
+}
+
+#[test]
+fn only_a_script_its_user_named_opens_its_folder_to_require() {
+    let (folder, modules) = (self::folder(), self::folder());
+    fs::write(modules.path().join("m.lua"), "return 'read'").unwrap();
+    let name = format!("@{}/main.lua", modules.path().display());
+    // The temporary folder itself is allowed under `standard`, so that one would prove nothing.
+    let mut engine = Lua::new(runtime(folder.path(), |_, grants| grants.profile = Profile::Safe)).unwrap();
+    let output = Arc::new(Kept::default()) as Arc<dyn Output>;
+    let mut run = |own_folder| {
+        let script = Script { name: name.clone(), own_folder, ..script("return (require('m'))") };
+        engine.execute(&script, &output)
+    };
+    assert!(run(false).error.unwrap().evalue.contains("outside the folders allowed to read"));
+    assert_eq!(run(true).value.unwrap().text, "read");
 }
