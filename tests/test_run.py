@@ -5,7 +5,7 @@ import signal
 import subprocess
 
 import pytest
-from conftest import WAIT, Watched, ended, line, program
+from conftest import ROOT, WAIT, Watched, ended, line, program
 
 LOOP = "print('go') io.flush() while true do pcall(function() while true do end end) end"
 
@@ -374,6 +374,15 @@ def test_the_front_name(place):
         done = subprocess.run([link, *words], env={**place.env, "PATH": f"{os.path.dirname(program('run'))}:{place.env['PATH']}"},
                               capture_output=True, text=True, timeout=WAIT, cwd=place.work)
         assert done.returncode == 0 and (out is None or done.stdout == out), done
+
+
+def test_examples(run, place):
+    """Every example script that needs no network runs, on the examples themselves; test_examples.py compares what they print."""
+    scripts = sorted(set((ROOT / "examples").glob("*.lua")) - {ROOT / "examples/fetch.lua"})
+    assert scripts, "no examples"
+    for script in scripts:
+        done = run("run", script, ROOT / "examples", cwd=ROOT / "examples")
+        assert done.code == 0 and done.out and not done.err, (script, done)
 
 
 def test_version_and_help(run):

@@ -15,7 +15,7 @@ use crate::config::{Loaded, Trust};
 use crate::engine::ENGINES;
 use crate::error::reason;
 use crate::home::Home;
-use crate::protocol::connection::Connection;
+use crate::protocol::connection::{Connection, SOCKET_PATH_MAX};
 use crate::tools::Registry;
 
 /// How a check went.
@@ -189,9 +189,6 @@ fn workdir(loaded: &Loaded) -> Check {
     }
 }
 
-/// Longest path of a Unix socket on Linux, in bytes.
-const SOCKET_PATH: usize = 107;
-
 /// What a kernel appends to the folder: the id most have, and the port.
 const SOCKET_NAME: &str = "/llmspell-kernel-65535";
 
@@ -199,8 +196,8 @@ const SOCKET_NAME: &str = "/llmspell-kernel-65535";
 fn sockets(dir: &Path) -> Check {
     let shown = dir.display();
     let length = dir.as_os_str().len() + SOCKET_NAME.len();
-    if length > SOCKET_PATH {
-        let detail = format!("{shown}: socket paths take {length} bytes, {SOCKET_PATH} fit");
+    if length > SOCKET_PATH_MAX {
+        let detail = format!("{shown}: socket paths take {length} bytes, {SOCKET_PATH_MAX} fit");
         return Check::new("sockets", Status::Fail, detail).next("Set XDG_RUNTIME_DIR to a shorter path.");
     }
     // The folder itself is made by the first kernel; what it is made in must be there.

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use crate::error::{Class, Error, Result};
 
 /// The id of the kernel a client means when it names none.
@@ -68,13 +70,21 @@ impl Home {
         self.kernel_dir().join(format!("{id}.pid"))
     }
 
-    /// Sockets of the ipc transport: `$XDG_RUNTIME_DIR/llmspell`, else in the folder itself.
+    /// Sockets of the ipc transport: `$XDG_RUNTIME_DIR/llmspell`, with a number behind it for a home that is not
+    /// `~/.llmspell`, as kernels of two homes may have one id; without that variable in the folder itself.
     #[must_use]
     pub fn runtime_dir(&self) -> PathBuf {
-        match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| Path::new(dir).is_absolute()) {
-            Some(dir) => Path::new(&dir).join("llmspell"),
-            None => self.root.join("run"),
-        }
+        let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| Path::new(dir).is_absolute()) else {
+            return self.root.join("run");
+        };
+        let usual = std::env::var_os("HOME").is_some_and(|home| self.root == Path::new(&home).join(".llmspell"));
+        let name = if usual {
+            "llmspell".to_owned()
+        } else {
+            let digest = Sha256::digest(self.root.as_os_str().as_encoded_bytes());
+            format!("llmspell-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3])
+        };
+        Path::new(&dir).join(name)
     }
 
     /// Log folder.
@@ -84,10 +94,10 @@ impl Home {
     }
 }
 
-/// Creates `dir` with mode 0700, parents included, and refuses one that others can enter or that is not ours.
+/// Creates `dir`, one of our own folders, with mode 0700, parents included; closes it if others could enter.
 ///
 /// # Errors
-/// `Denied` when it belongs to somebody else or is open to others; otherwise what the system said.
+/// `Denied` when it belongs to somebody else; otherwise what the system said.
 pub fn private_dir(dir: &Path) -> Result<()> {
     match DirBuilder::new().recursive(true).mode(0o700).create(dir) {
         Ok(()) => {}
@@ -105,13 +115,13 @@ pub fn private_dir(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes `bytes` to `path` with mode 0600: a temporary file beside it, synced, then renamed over it.
+/// Writes `bytes` to `path` with mode 0600: a temporary file beside it, then renamed over it, so that nobody reads half.
 ///
 /// # Errors
 /// What the system said, naming `path`.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.tmp", std::process::id()));
+    name.push(format!(".{}.tmp", uuid::Uuid::new_v4().simple()));
     let temporary = path.with_file_name(name);
     let written = fs::OpenOptions::new()
         .write(true)

@@ -130,12 +130,19 @@ impl Runtime {
     /// The pool, started at its first use.
     fn pool(&self) -> Result<&Handle> {
         if self.pool.get().is_none() {
-            let pool = Builder::new_multi_thread()
-                .worker_threads(1)
-                .max_blocking_threads(self.config.kernel.tools.max_concurrent_tools.max(1) * 2)
-                .thread_name("llmspell-tools")
-                .enable_time()
-                .build()
+            let threads = self.config.kernel.tools.max_concurrent_tools.max(1) * 2;
+            let build = || {
+                let mut builder = Builder::new_multi_thread();
+                builder
+                    .worker_threads(1)
+                    .max_blocking_threads(threads)
+                    .thread_name("llmspell-tools")
+                    .enable_time()
+                    .build()
+            };
+            // Where no thread can be had it panics rather than fail.
+            let pool = std::panic::catch_unwind(build)
+                .map_err(|_| Error::new(Class::System, "thread pool: no thread to be had"))?
                 .map_err(|e| Error::system("thread pool", e))?;
             // Two first calls at once: one pool wins, the other goes unused.
             if let Err(unused) = self.pool.set(pool) {

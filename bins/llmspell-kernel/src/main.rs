@@ -85,7 +85,10 @@ fn serve(serve: Serve, mut sources: Sources) -> Result<u8> {
     if !workdir.is_dir() {
         return Err(Error::new(Class::NotFound, format!("--workdir: {}: no such folder", workdir.display())));
     }
-    let policy = Policy::new(config.grants(&workdir, &sources.home));
+    let mut grants = config.grants(&workdir, &sources.home);
+    // They hold the key of this kernel.
+    grants.hidden.extend(settings.connection_file.iter().chain(&settings.private).cloned());
+    let policy = Policy::new(grants);
     let runtime = Runtime::new(config, policy);
     kernel::serve(&settings, &sources.home, &runtime, |ready| {
         let text = if serve.json || settings.private.is_some() {

@@ -3,19 +3,23 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use llmspell::cli::{is_closed_output, output_error};
+use llmspell::cli::{is_closed_output, output_error, report};
 use llmspell::daemon::{leave, signal_fd};
 use llmspell::engine::{Interrupter, Output, Reason, Stream};
 use llmspell::error::{Class, Error, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// Output is written when this much is gathered, or at a line's end on a terminal.
 const BUFFER: usize = 64 * 1024;
+
+/// How long a script may take to stop once it is told to; then the process ends without it.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Our own streams as a script's.
 pub(crate) struct Local {
@@ -36,19 +40,32 @@ struct Gathered {
 }
 
 impl Local {
-    /// Streams that are written to, or with `keep` only gathered. `stop` becomes readable when the user wants to stop.
-    pub(crate) fn new(keep: bool, stop: OwnedFd, deadline: Option<Instant>) -> Result<Self> {
-        Ok(Local {
+    /// Streams that are written to, or with `keep` only gathered, and what tells them that the user wants to stop.
+    /// The descriptor is to be dropped at the first wish.
+    pub(crate) fn new(keep: bool, deadline: Option<Instant>) -> Result<(Arc<Self>, OwnedFd)> {
+        let (stop, tell) = rustix::pipe::pipe().map_err(|e| Error::system("pipe", e.into()))?;
+        let local = Local {
             out: Mutex::new(Gathered { bytes: Vec::new(), kept: keep.then(Default::default), closed: false }),
             terminal: std::io::stdout().is_terminal(),
             input: Mutex::new(standard_input()?),
             stop,
             deadline,
-        })
+        };
+        Ok((Arc::new(local), tell))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Gathered> {
         self.out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the process without the script, after what it printed.
+    fn give_up(&self, class: Class) -> ! {
+        // Locked, it is being written at this moment, to somebody who does not read.
+        if let Ok(mut out) = self.out.try_lock() {
+            let _ = out.write_out(&self.stop);
+        }
+        report(crate::PROGRAM, &Error::new(class, "the script does not stop; ending without it"));
+        leave(i32::from(class.row().exit))
     }
 
     /// Whether nobody reads our standard output any more.
@@ -76,20 +93,20 @@ impl Output for Local {
             Stream::Stdout => {
                 out.bytes.extend_from_slice(bytes);
                 if out.bytes.len() >= BUFFER || self.terminal && bytes.contains(&b'\n') {
-                    out.write_out()?;
+                    out.write_out(&self.stop)?;
                 }
                 Ok(())
             }
             Stream::Stderr => {
                 // So that both appear in the order they were written.
-                out.write_out()?;
+                out.write_out(&self.stop)?;
                 std::io::stderr().write_all(bytes).map_err(|e| Error::system("standard error", e))
             }
         }
     }
 
     fn flush(&self) -> Result<()> {
-        self.lock().write_out()
+        self.lock().write_out(&self.stop)
     }
 
     fn input(&self, prompt: &str, password: bool) -> Result<Option<String>> {
@@ -101,10 +118,30 @@ impl Output for Local {
 }
 
 impl Gathered {
-    fn write_out(&mut self) -> Result<()> {
-        let written = std::io::stdout().write_all(&self.bytes).and_then(|()| std::io::stdout().flush());
+    /// Writes what is gathered; once `stop` is readable, only as much as goes without waiting.
+    fn write_out(&mut self, stop: &OwnedFd) -> Result<()> {
+        let out = rustix::stdio::stdout();
+        let mut written = 0;
+        let result = loop {
+            let rest = &self.bytes[written..];
+            if rest.is_empty() {
+                break Ok(());
+            }
+            let mut fds = [PollFd::new(&out, PollFlags::OUT), PollFd::new(stop, PollFlags::IN)];
+            match poll(&mut fds, None) {
+                Ok(_) if fds[0].revents().is_empty() => break Err(Error::new(Class::Interrupted, "interrupted")),
+                // A pipe that is ready takes this much without waiting: PIPE_BUF.
+                Ok(_) => match rustix::io::write(out, &rest[..rest.len().min(4096)]) {
+                    Ok(count) => written += count,
+                    Err(Errno::INTR | Errno::AGAIN) => {}
+                    Err(error) => break Err(output_error(error.into())),
+                },
+                Err(Errno::INTR) => {}
+                Err(error) => break Err(Error::system("standard output", error.into())),
+            }
+        };
         self.bytes.clear();
-        written.map_err(output_error).inspect_err(|error| self.closed |= is_closed_output(error))
+        result.inspect_err(|error| self.closed |= is_closed_output(error))
     }
 }
 
@@ -199,7 +236,7 @@ fn wait(input: BorrowedFd<'_>, stop: BorrowedFd<'_>, deadline: Option<Instant>) 
             Ok(_) if !fds[1].revents().is_empty() => return Err(Error::new(Class::Interrupted, "interrupted")),
             Ok(0) => return Err(Error::new(Class::Timeout, "nobody answered in time")),
             Ok(_) => return Ok(()),
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             Err(error) => return Err(Error::system("standard input", error.into())),
         }
     }
@@ -226,26 +263,35 @@ impl Drop for Silence {
     }
 }
 
-/// Makes Ctrl-C and SIGTERM stop the script: a second one ends the process. Returns what becomes readable at the first.
-pub(crate) fn stop_on_signal(interrupter: Interrupter) -> Result<OwnedFd> {
-    let signals = File::from(signal_fd(&[SIGINT, SIGTERM])?);
-    let (told, tell) = rustix::pipe::pipe().map_err(|e| Error::system("pipe", e.into()))?;
+/// Makes Ctrl-C and SIGTERM stop the script. A second one ends the process, and so does a script that does not stop
+/// within [`PATIENCE`] of the first one or of its deadline.
+pub(crate) fn stop_on_signal(interrupter: Interrupter, local: Arc<Local>, tell: OwnedFd) -> Result<()> {
+    let signals = signal_fd(&[SIGINT, SIGTERM])?;
     let watch = move || {
         let mut tell = Some(tell);
+        let mut limit = local.deadline.map(|deadline| (deadline + PATIENCE, Class::Timeout));
         loop {
-            let mut fds = [PollFd::new(&signals, PollFlags::IN)];
-            if poll(&mut fds, None).is_err() {
-                continue;
+            let left = limit.map(|(at, _)| at.saturating_duration_since(Instant::now()));
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+            match poll(&mut [PollFd::new(&signals, PollFlags::IN)], timeout.as_ref()) {
+                Err(_) => {}
+                Ok(0) => match limit.take() {
+                    Some((_, class)) if interrupter.0.pending_since().is_some() => local.give_up(class),
+                    _ => {}
+                },
+                Ok(_) => {
+                    let _ = rustix::io::read(&signals, &mut [0; 16]);
+                    if tell.take().is_none() {
+                        local.give_up(Class::Interrupted);
+                    }
+                    limit = Some((Instant::now() + PATIENCE, Class::Interrupted));
+                    interrupter.0.interrupt(Reason::Interrupt);
+                }
             }
-            let _ = rustix::io::read(&signals, &mut [0; 16]);
-            if tell.take().is_none() {
-                leave(i32::from(Class::Interrupted.row().exit));
-            }
-            interrupter.0.interrupt(Reason::Interrupt);
         }
     };
     std::thread::Builder::new().name("llmspell-signals".into()).spawn(watch).map_err(|e| Error::system("thread", e))?;
-    Ok(told)
+    Ok(())
 }
 
 /// Becomes readable at every Ctrl-C or SIGTERM.

@@ -14,7 +14,7 @@ use cli::{Args, Script};
 use llmspell::cli::{Talk, Target, front, is_closed_output, main as program, print, report};
 use llmspell::client::{self, Client, Event, Watch};
 use llmspell::config::{self, Config, Sources};
-use llmspell::engine::{self, Outcome, Output, ScriptError};
+use llmspell::engine::{self, Outcome, Output};
 use llmspell::error::{Class, Error, Result};
 use llmspell::home::Home;
 use llmspell::log;
@@ -180,8 +180,8 @@ fn in_process(args: &Args, source: &Source) -> Result<End> {
     let name = args.engine.map_or_else(|| config.default_engine.clone(), |engine| engine.name().into());
     let runtime = Runtime::new(config, policy);
     let mut engine = engine::make(&name, runtime)?;
-    let stop = local::stop_on_signal(engine.interrupter())?;
-    let local = Arc::new(local::Local::new(args.json, stop, deadline)?);
+    let (local, tell) = local::Local::new(args.json, deadline)?;
+    local::stop_on_signal(engine.interrupter(), Arc::clone(&local), tell)?;
     let output: Arc<dyn Output> = Arc::clone(&local) as _;
     let outcome = engine.execute(
         &engine::Script {
@@ -203,17 +203,7 @@ fn in_process(args: &Args, source: &Source) -> Result<End> {
     let [stdout, stderr] = local.kept();
     let Outcome { value, error, exit } = outcome;
     let (value, text) = value.map_or((None, None), |shown| (shown.json, Some(shown.text)));
-    Ok(End { value, text, error: error.as_ref().map(content), exit, stdout, stderr, closed })
-}
-
-fn content(error: &ScriptError) -> ErrorContent {
-    ErrorContent {
-        ename: error.ename.clone(),
-        evalue: error.evalue.clone(),
-        traceback: error.traceback.clone(),
-        class: error.class.row().name.into(),
-        hint: error.hint.clone(),
-    }
+    Ok(End { value, text, error: error.as_ref().map(ErrorContent::from), exit, stdout, stderr, closed })
 }
 
 fn in_kernel(args: &Args, source: &Source, id: Option<&str>, file: Option<&Path>) -> Result<End> {
@@ -276,11 +266,8 @@ fn in_kernel(args: &Args, source: &Source, id: Option<&str>, file: Option<&Path>
         Watch { on_event: &mut on_event, stop: Some(stop.as_fd()), input: Some(stdin.as_fd()), deadline: None };
     let reply = match client.execute(&request, &mut watch) {
         Ok(reply) => reply,
-        Err(error) if is_closed_output(&error) => {
-            // Nobody reads what it prints any more: it is told to stop, as a pipe would.
-            client.interrupt()?;
-            return Ok(End { closed: true, ..End::default() });
-        }
+        // Nobody reads what it prints any more; the client told it to stop, as a pipe would.
+        Err(error) if is_closed_output(&error) => return Ok(End { closed: true, ..End::default() }),
         Err(error) => return Err(error),
     };
     end.finish(reply);
@@ -294,8 +281,7 @@ impl End {
             return;
         }
         let error = serde_json::from_value::<ErrorContent>(Value::Object(reply)).ok().or(self.error.take());
-        self.exit =
-            error.as_ref().filter(|error| error.ename == "SystemExit").and_then(|error| error.evalue.parse().ok());
+        self.exit = error.as_ref().and_then(|error| error.exit);
         self.error = error;
     }
 }

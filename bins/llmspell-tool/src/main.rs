@@ -94,7 +94,7 @@ impl Kernel {
                 if let Some(config) = &args.config {
                     words.extend(["--config".into(), config.into()]);
                 }
-                Reached::Private(Private::start(&words, progress)?)
+                Reached::Private(Private::start(&home, &words, progress)?)
             }
         };
         Ok(Kernel { reached, progress, stop })

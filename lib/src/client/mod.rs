@@ -98,7 +98,8 @@ impl Client {
             |error: zmq::Error| Error::new(Class::System, format!("connection to kernel {name}: {}", error.message()));
         let make = |kind: SocketType, channel: Channel| -> zmq::Result<Socket> {
             let socket = context.socket(kind)?;
-            socket.set_linger(0)?;
+            // What is on its way when we end is an interrupt; no more than that is waited for.
+            socket.set_linger(if channel == Channel::Control { 100 } else { 0 })?;
             socket.set_ipv6(true)?;
             // What we ask for must not be lost, however much of it there is.
             socket.set_rcvhwm(0)?;
@@ -207,14 +208,6 @@ impl Client {
         self.ask("status_request", &json!({})).and_then(reply_or_error)
     }
 
-    /// Stops the running script.
-    ///
-    /// # Errors
-    /// As [`Client::status`].
-    pub fn interrupt(&mut self) -> Result<()> {
-        self.ask("interrupt_request", &Interrupt::default()).map(drop)
-    }
-
     /// Ends the kernel.
     ///
     /// # Errors
@@ -238,6 +231,16 @@ impl Client {
         watch: &mut Watch<'_>,
     ) -> Result<Map<String, Value>> {
         let id = self.send(channel, msg_type, content)?;
+        self.exchange(channel, &id, watch).inspect_err(|error| {
+            // Whoever asked is going: nobody else's request is meant.
+            if error.class() != Class::Remote {
+                let _ = self.send(Channel::Control, "interrupt_request", &Interrupt { msg_id: Some(id.clone()) });
+            }
+        })
+    }
+
+    /// Waits for the reply to the request `id` and, with output, for its idle.
+    fn exchange(&self, channel: Channel, id: &str, watch: &mut Watch<'_>) -> Result<Map<String, Value>> {
         let (mut reply, mut idle, mut stopped, mut lost) = (None, !self.subscribed, false, None);
         let mut question: Option<(InputRequest, Incoming)> = None;
         loop {
@@ -263,7 +266,7 @@ impl Client {
                     return Err(Error::new(Class::Interrupted, "interrupted").hint("The kernel may still be at it."));
                 }
                 stopped = true;
-                self.send(Channel::Control, "interrupt_request", &Interrupt { msg_id: Some(id.clone()) })?;
+                self.send(Channel::Control, "interrupt_request", &Interrupt { msg_id: Some(id.to_owned()) })?;
             }
             while let Some(message) = self.receive(channel)? {
                 if message.parent.msg_id == id {

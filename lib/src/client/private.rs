@@ -10,6 +10,8 @@ use std::process::{Child, Command, Stdio};
 
 use super::Client;
 use crate::error::{CLASSES, Class, Error, Result};
+use crate::home::{self, Home};
+use crate::protocol::connection::SOCKET_PATH_MAX;
 
 /// A program of the suite.
 #[derive(Clone, Copy, Debug)]
@@ -40,9 +42,8 @@ impl Private {
     ///
     /// # Errors
     /// `NotFound` without the program; otherwise the class of the child's exit status, whose message is on stderr.
-    pub fn start(arguments: &[OsString], output: bool) -> Result<Self> {
-        let dir = std::env::temp_dir().join(format!("llmspell-{}", &uuid::Uuid::new_v4().simple().to_string()[..12]));
-        DirBuilder::new().mode(0o700).create(&dir).map_err(|e| Error::io(&dir, e))?;
+    pub fn start(home: &Home, arguments: &[OsString], output: bool) -> Result<Self> {
+        let dir = folder(home)?;
         Self::start_in(&dir, arguments, output).inspect_err(|_| {
             let _ = std::fs::remove_dir_all(&dir);
         })
@@ -78,6 +79,21 @@ impl Private {
         }
         let client = Client::open(&dir.join("kernel.json"), output)?;
         Ok(Private { client, child })
+    }
+}
+
+/// A fresh folder: where no script may look, unless that place is too long for a socket's path or cannot be written.
+fn folder(home: &Home) -> Result<PathBuf> {
+    let name = format!("llmspell-{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
+    let make = |parent: &Path| {
+        let dir = parent.join(&name);
+        DirBuilder::new().mode(0o700).create(&dir).map_err(|e| Error::io(&dir, e)).map(|()| dir)
+    };
+    let runtime = home.runtime_dir();
+    let fits = runtime.as_os_str().len() + name.len() + "//k-5".len() <= SOCKET_PATH_MAX;
+    match fits.then(|| home::private_dir(&runtime).and_then(|()| make(&runtime))) {
+        Some(Ok(dir)) => Ok(dir),
+        _ => make(&std::env::temp_dir()),
     }
 }
 

@@ -350,6 +350,14 @@ impl Config {
         headers.filter(|(name, _)| keys::is_secret(std::slice::from_ref(name))).map(|(_, value)| &value[..])
     }
 
+    /// What is in no root: our own folders, and unless everything is allowed the places where others keep their keys.
+    fn hidden(&self, home: &Home) -> Vec<PathBuf> {
+        const KEYS: [&str; 6] = [".aws", ".gnupg", ".kube", ".local/share/jupyter/runtime", ".netrc", ".ssh"];
+        let user = std::env::var_os("HOME").filter(|_| self.security.profile != Profile::Privileged);
+        let keys = user.iter().flat_map(|user| KEYS.map(|name| Path::new(user).join(name)));
+        [home.root().to_path_buf(), home.runtime_dir()].into_iter().chain(keys).collect()
+    }
+
     /// What the policy is made from. `workdir` is where the program was started; `kernel.workdir` goes before it.
     /// The home folder is never inside a root, and every spelling of `/` becomes `/`, which is never one.
     #[must_use]
@@ -369,7 +377,7 @@ impl Config {
             net_deny: [&security.deny_net[..], &tools.http_request.blocked_hosts].concat(),
             run: security.allow_run.clone(),
             env: security.allow_env.clone(),
-            hidden: vec![home.root().to_path_buf()],
+            hidden: self.hidden(home),
         }
     }
 }
@@ -390,7 +398,7 @@ mod tests {
         let grants = config.grants(Path::new("/usr/.."), &Home::at("/h"));
         assert_eq!(grants.write, [PathBuf::from("/a"), "/b".into()]);
         assert_eq!(grants.net_deny, ["h"]);
-        assert_eq!(grants.hidden, [PathBuf::from("/h")]);
+        assert!(grants.hidden.contains(&PathBuf::from("/h")));
         assert_eq!(grants.workdir, Path::new("/"));
     }
 }

@@ -11,6 +11,7 @@ use std::time::Instant;
 use serde_json::{Map, Value};
 
 use crate::error::{Class, Error, Result};
+use crate::protocol::content::ErrorContent;
 use crate::runtime::Runtime;
 
 /// The engines a build can have, in the order of preference.
@@ -157,7 +158,7 @@ pub trait Output: Send + Sync {
     fn flush(&self) -> Result<()>;
 
     /// Asks the user for a line; without the newline. `None` at the end of input. `password`: do not echo.
-    /// Waits until answered or until `interrupted` says so, which the implementation learns through [`Interrupter`].
+    /// Waits until answered; whoever interrupts the engine also ends this wait, with `Interrupted`.
     ///
     /// # Errors
     /// `Denied` when this requester cannot be asked.
@@ -173,6 +174,36 @@ pub struct Outcome {
     pub error: Option<ScriptError>,
     /// The argument of `os.exit`, if it ended so.
     pub exit: Option<u8>,
+}
+
+impl Outcome {
+    /// The error it counts as in messages; leaving by `os.exit` with anything but success is one.
+    #[must_use]
+    pub fn error_content(&self) -> Option<ErrorContent> {
+        match (&self.error, self.exit) {
+            (Some(error), _) => Some(error.into()),
+            (None, None | Some(0)) => None,
+            (None, Some(code)) => Some(ErrorContent {
+                ename: "SystemExit".into(),
+                traceback: vec![format!("SystemExit: {code}")],
+                exit: Some(code),
+                ..ErrorContent::from(&Error::new(Class::Script, code.to_string()))
+            }),
+        }
+    }
+}
+
+impl From<&ScriptError> for ErrorContent {
+    fn from(error: &ScriptError) -> Self {
+        ErrorContent {
+            ename: error.ename.clone(),
+            evalue: error.evalue.clone(),
+            traceback: error.traceback.clone(),
+            class: error.class.row().name.into(),
+            hint: error.hint.clone(),
+            exit: None,
+        }
+    }
 }
 
 /// A value to show.

@@ -93,7 +93,7 @@ impl ControlThread {
                         self.outbox.reply(&parent, "status_reply", &status);
                     }
                     Request::Interrupt(request) => {
-                        self.interrupt(&request);
+                        self.interrupt(&parent.session, &request);
                         self.outbox.reply(&parent, "interrupt_reply", &json!({"status": "ok"}));
                     }
                     // Its reply and idle come last of all.
@@ -122,9 +122,9 @@ impl ControlThread {
         }
     }
 
-    fn interrupt(&self, request: &Interrupt) {
+    fn interrupt(&self, session: &str, request: &Interrupt) {
         match &request.msg_id {
-            Some(id) if self.tools.cancel(id) => {}
+            Some(id) if self.tools.cancel(session, id) => {}
             Some(id) => match self.counters.cancel(id) {
                 Some((parent, reply_type)) => {
                     self.outbox.status(Some(&parent.header), "busy");

@@ -1,7 +1,7 @@
 //! What a kernel counts about itself, for `status_reply` and for its own decisions.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,8 +33,8 @@ impl Fault {
 
 pub(super) struct Counters {
     started: Instant,
-    /// Subscriptions of iopub: one for each client that follows the kernel.
-    pub(super) clients: AtomicI64,
+    /// Connections of iopub: one for each client that follows the kernel.
+    pub(super) clients: AtomicUsize,
     pub(super) execution_count: AtomicU64,
     /// Requests for the script thread that wait, by number, with the type of their reply. Who takes one out answers it.
     waiting: Mutex<BTreeMap<u64, (Parent, &'static str)>>,
@@ -60,7 +60,7 @@ impl Counters {
         let names = Drop::ALL.iter().map(|drop| drop.name()).chain(Fault::ALL.iter().map(|(_, name)| *name));
         Counters {
             started: Instant::now(),
-            clients: AtomicI64::new(0),
+            clients: AtomicUsize::new(0),
             execution_count: AtomicU64::new(0),
             waiting: Mutex::default(),
             numbers: AtomicU64::new(0),
@@ -141,7 +141,7 @@ impl Counters {
             "uptime_s": self.started.elapsed().as_secs_f64(),
             "rss_bytes": rss_bytes(),
             "cpu_s": cpu_seconds(),
-            "clients": self.clients.load(Relaxed).max(0),
+            "clients": self.clients.load(Relaxed),
             "busy": self.busy(),
             "stuck": stuck.is_some_and(|since| since.elapsed() >= STUCK_AFTER),
             "stopping": self.stopping.load(Relaxed),

@@ -1,6 +1,6 @@
 //! Questions to the user: the script thread waits here, the io thread brings the answer, an interrupt ends the wait.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::error::{Class, Error, Result};
@@ -14,60 +14,69 @@ pub(super) struct Gate {
 
 #[derive(Default)]
 struct State {
-    /// The session that was asked; nobody else may answer, and what comes unasked is dropped.
-    asked: Option<String>,
-    answer: Option<Answer>,
-}
-
-enum Answer {
-    Line(Option<String>),
-    Interrupted,
+    /// Whose session was asked, and the id of the question; nobody else may answer, and what comes unasked is dropped.
+    asked: Option<(String, String)>,
+    answer: Option<Option<String>>,
+    /// Whether the request that is served was interrupted.
+    interrupted: bool,
 }
 
 impl Gate {
-    /// Runs `ask` and waits for the answer of `session`; `None` is the end of its input.
-    pub(super) fn wait(&self, session: &str, deadline: Option<Instant>, ask: impl FnOnce()) -> Result<Option<String>> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = State { asked: Some(session.to_owned()), answer: None };
-        ask();
-        loop {
-            match state.answer.take() {
-                Some(Answer::Line(line)) => {
-                    state.asked = None;
-                    return Ok(line);
-                }
-                Some(Answer::Interrupted) => {
-                    state.asked = None;
-                    return Err(Error::new(Class::Interrupted, "interrupted"));
-                }
-                None => {}
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The script thread begins to serve a request: interrupts so far were for others.
+    pub(super) fn begin(&self) {
+        *self.lock() = State::default();
+    }
+
+    /// Whether the request that is served was interrupted.
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.lock().interrupted
+    }
+
+    /// Sends the question by `ask`, which returns its id, and waits for the answer of `session`; `None` is the end of
+    /// its input.
+    pub(super) fn wait(
+        &self,
+        session: &str,
+        deadline: Option<Instant>,
+        ask: impl FnOnce() -> String,
+    ) -> Result<Option<String>> {
+        let mut state = self.lock();
+        state.answer = None;
+        state.asked = Some((session.to_owned(), ask()));
+        let answer = loop {
+            if state.interrupted {
+                break Err(Error::new(Class::Interrupted, "interrupted"));
+            }
+            if let Some(line) = state.answer.take() {
+                break Ok(line);
             }
             state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(left) if left.is_zero() => {
-                    state.asked = None;
-                    return Err(Error::new(Class::Timeout, "nobody answered in time"));
-                }
+                Some(left) if left.is_zero() => break Err(Error::new(Class::Timeout, "nobody answered in time")),
                 Some(left) => self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
             };
-        }
+        };
+        state.asked = None;
+        answer
     }
 
-    /// An `input_reply` of `session` came.
-    pub(super) fn answer(&self, session: &str, line: Option<String>) {
-        self.put(|state| (state.asked.as_deref() == Some(session)).then_some(Answer::Line(line)));
+    /// An `input_reply` of `session` came. `parent` is the id of the question, if it says so; some clients do not.
+    pub(super) fn answer(&self, session: &str, parent: &str, line: Option<String>) {
+        let mut state = self.lock();
+        let meant = state.asked.as_ref().is_some_and(|(by, id)| by == session && (parent.is_empty() || parent == id));
+        if meant {
+            state.answer = Some(line);
+            self.changed.notify_all();
+        }
     }
 
     /// The script is interrupted.
     pub(super) fn interrupt(&self) {
-        self.put(|state| state.asked.is_some().then_some(Answer::Interrupted));
-    }
-
-    fn put(&self, answer: impl FnOnce(&State) -> Option<Answer>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(answer) = answer(&state) {
-            state.answer = Some(answer);
-            self.changed.notify_all();
-        }
+        self.lock().interrupted = true;
+        self.changed.notify_all();
     }
 }

@@ -8,7 +8,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use zmq::{DONTWAIT, POLLIN, PollItem, Socket};
+use zmq::{DONTWAIT, POLLIN, PollItem, Socket, SocketEvent};
 
 use super::counters::{Counters, Fault};
 use super::input::Gate;
@@ -42,6 +42,8 @@ pub(super) struct Io {
     /// Readable when the parent of a private kernel is gone.
     pub(super) parent: Option<OwnedFd>,
     pub(super) seen: Seen,
+    /// Connections of iopub, by their descriptors.
+    pub(super) followers: HashSet<u32>,
     /// Messages for iopub that could not be sent yet.
     pub(super) backlog: VecDeque<Vec<Vec<u8>>>,
     /// Since when the head of the backlog waits.
@@ -78,6 +80,7 @@ impl Io {
             self.sockets.shell.as_poll_item(POLLIN),
             self.sockets.stdin.as_poll_item(POLLIN),
             self.sockets.iopub.as_poll_item(POLLIN),
+            self.sockets.connections.as_poll_item(POLLIN),
             PollItem::from_fd(self.outbox.wake_fd(), POLLIN),
         ];
         items.extend(self.signals.iter().map(|(fd, _)| PollItem::from_fd(fd.as_raw_fd(), POLLIN)));
@@ -102,12 +105,15 @@ impl Io {
         if ready[3] {
             self.receive(|io| &io.sockets.iopub, Self::on_subscription);
         }
+        if ready[4] {
+            self.receive(|io| &io.sockets.connections, Self::on_connection);
+        }
         for (at, (fd, job)) in self.signals.iter().enumerate() {
-            if ready[5 + at] && drain(fd) > 0 {
+            if ready[6 + at] && drain(fd) > 0 {
                 let _ = self.control.send(job());
             }
         }
-        if self.parent.as_ref().is_some_and(|fd| ready[5 + self.signals.len()] && drain(fd) == 0) {
+        if self.parent.as_ref().is_some_and(|fd| ready[6 + self.signals.len()] && drain(fd) == 0) {
             self.parent = None;
             let _ = self.control.send(control::Job::ParentGone);
         }
@@ -198,27 +204,32 @@ impl Io {
             return self.counters.fault(Fault::UnknownType, || format!("stdin: {name:?}: unknown message type"));
         }
         match serde_json::from_str::<InputReply>(message.content.get()) {
-            Ok(reply) => self.gate.answer(&message.header.session, reply.value),
+            Ok(reply) => self.gate.answer(&message.header.session, &message.parent.msg_id, reply.value),
             Err(error) => self.counters.fault(Fault::Content, || format!("input_reply: {error}")),
         }
     }
 
-    /// A subscription (1 and the topic) or its end (0 and the topic).
+    /// A subscription: 1 and the topic. Its end, 0 and the topic, changes nothing.
     fn on_subscription(&mut self, frames: Vec<Vec<u8>>) {
-        let Some((kind, topic)) = frames.first().and_then(|frame| frame.split_first()) else { return };
-        match kind {
-            1 => {
-                self.counters.clients.fetch_add(1, Relaxed);
-                let content = json!({"subscription": String::from_utf8_lossy(topic)});
-                let (welcome, _) = self.outbox.session().frames(&[topic.to_vec()], "iopub_welcome", None, &content);
-                // Before everything else this subscriber gets.
-                self.backlog.push_front(welcome);
-            }
-            0 => {
-                self.counters.clients.fetch_sub(1, Relaxed);
-            }
-            _ => {}
+        if let Some((1, topic)) = frames.first().and_then(|frame| frame.split_first()) {
+            let content = json!({"subscription": String::from_utf8_lossy(topic)});
+            let (welcome, _) = self.outbox.session().frames(&[topic.to_vec()], "iopub_welcome", None, &content);
+            // Before everything else this subscriber gets.
+            self.backlog.push_front(welcome);
         }
+    }
+
+    /// A connection of iopub came or went. Every client that follows the kernel has one.
+    fn on_connection(&mut self, frames: Vec<Vec<u8>>) {
+        // The event in 16 bits, then its value, here the descriptor, in 32: zmq_socket_monitor(3).
+        let Some(([a, b], &[c, d, e, f])) = frames.first().and_then(|frame| frame.split_first_chunk()) else { return };
+        let descriptor = u32::from_ne_bytes([c, d, e, f]);
+        match SocketEvent::from_raw(u16::from_ne_bytes([*a, *b])) {
+            SocketEvent::ACCEPTED => self.followers.insert(descriptor),
+            SocketEvent::DISCONNECTED => self.followers.remove(&descriptor),
+            _ => false,
+        };
+        self.counters.clients.store(self.followers.len(), Relaxed);
     }
 
     fn send(&mut self, out: Out) {

@@ -21,11 +21,13 @@ mod script;
 mod sockets;
 mod tools;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
@@ -99,6 +101,8 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
         counters: Arc::clone(&counters),
         control: control_jobs.clone(),
         jobs: std::sync::Mutex::default(),
+        next: AtomicU64::default(),
+        unanswered: AtomicU64::default(),
     });
 
     // The engine is made on the thread it lives on, and sends back what others need of it.
@@ -164,6 +168,7 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
         signals,
         parent,
         seen: io::Seen::default(),
+        followers: HashSet::new(),
         backlog: VecDeque::new(),
         stalled: None,
     };
@@ -214,7 +219,11 @@ struct Place {
 impl Place {
     fn claim(settings: &Settings, home: &Home) -> Result<Self> {
         if let Some(dir) = &settings.private {
-            home::private_dir(dir)?;
+            let meta = std::fs::metadata(dir).map_err(|e| Error::io(dir, e))?;
+            if meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o077 != 0 {
+                return Err(Error::new(Class::Denied, format!("--private: {}: others can enter it", dir.display()))
+                    .hint("Give it an empty folder of mode 0700."));
+            }
             let prefix = dir.join("k").display().to_string();
             let file = dir.join("kernel.json");
             let id = settings.id.clone().unwrap_or_else(|| format!("private-{}", std::process::id()));
@@ -265,6 +274,9 @@ impl Place {
             Some(connection) if theirs || settings.agrees(&connection) => connection,
             _ => settings.connection(home, &id),
         };
+        if !theirs && connection.transport == Transport::Ipc {
+            home::private_dir(&home.runtime_dir())?;
+        }
         Ok(Place { id, connection, file, written, folder: None, _pid_file: pid_file })
     }
 
@@ -282,7 +294,9 @@ impl Drop for Place {
     fn drop(&mut self) {
         // Before the PID file goes, so that no successor's files are removed.
         for file in &self.written {
-            if self.connection.pid.is_some() {
+            // Unless somebody else wrote it since.
+            let ours = |found: Connection| found.pid == self.connection.pid && found.started == self.connection.started;
+            if self.connection.pid.is_some() && Connection::read(file).is_ok_and(ours) {
                 let _ = std::fs::remove_file(file);
             }
         }

@@ -1,5 +1,6 @@
 //! The script thread: owns the engine, serves what needs it, one request after the other.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,7 +14,7 @@ use super::counters::Counters;
 use super::info::KernelInfo;
 use super::input::Gate;
 use super::outbox::{Outbox, Parent};
-use crate::engine::{Args, Completeness, Engine, Outcome, Output, Script, ScriptError, Shown, Stream};
+use crate::engine::{Args, Completeness, Engine, Output, Script, Shown, Stream};
 use crate::error::{Class, Error, Result};
 use crate::protocol::content::{ErrorContent, Execute, InputRequest, Request};
 
@@ -58,6 +59,7 @@ impl ScriptThread {
                 let error = Error::new(Class::Remote, "the kernel is shutting down");
                 self.outbox.refuse(&parent, reply_type(&request), &error);
             } else {
+                self.gate.begin();
                 self.counters.set_running(Some(parent.msg_id.clone()));
                 self.serve(&parent, request);
                 self.counters.set_running(None);
@@ -65,11 +67,13 @@ impl ScriptThread {
             self.outbox.status(Some(&parent.header), "idle");
         }
         let _ = self.control.send(control::Job::ScriptEnded);
+        // The process ends now. Closing the engine could run finalizers of a script, which nothing can stop.
+        std::mem::forget(self.engine);
     }
 
     fn serve(&mut self, parent: &Parent, request: Request) {
         match request {
-            Request::Execute(request) if self.is_aborted(parent) => self.abort_reply(parent, &request),
+            Request::Execute(_) if self.is_aborted(parent) => self.abort_reply(parent),
             Request::Execute(request) => self.execute(parent, request),
             Request::IsComplete(request) => {
                 let content = match self.engine.is_complete(&request.code) {
@@ -95,19 +99,17 @@ impl ScriptThread {
         abort.session == parent.session && abort.at.elapsed() < ABORT_WINDOW && *sent < *abort.date
     }
 
-    fn abort_reply(&mut self, parent: &Parent, request: &Execute) {
+    fn abort_reply(&mut self, parent: &Parent) {
         // The window slides: a long queue is aborted to its end.
         if let Some(abort) = &mut self.abort {
             abort.at = Instant::now();
         }
         let error = ErrorContent {
             ename: "Aborted".into(),
-            evalue: "an earlier request failed".into(),
             traceback: Vec::new(),
-            class: Class::Interrupted.row().name.into(),
-            hint: None,
+            ..ErrorContent::from(&Error::new(Class::Interrupted, "an earlier request failed"))
         };
-        self.reply_error(parent, &error, request.silent);
+        self.reply_error(parent, &error);
     }
 
     fn execute(&mut self, parent: &Parent, request: Execute) {
@@ -141,14 +143,18 @@ impl ScriptThread {
             cwd: request.cwd.map(PathBuf::from),
             own_folder: false,
         };
+        if self.gate.is_interrupted() {
+            let error = Error::new(Class::Interrupted, "interrupted before it began");
+            return self.reply_error(parent, &ErrorContent::from(&error));
+        }
         let outcome = self.engine.execute(&script, &output);
-        match error_of(&outcome) {
+        match outcome.error_content() {
             None => {
                 if let (Some(value), false) = (&outcome.value, request.silent) {
                     let content = json!({"execution_count": count, "data": bundle(value), "metadata": {}});
                     self.outbox.publish(Some(&parent.header), "execute_result", &content);
                 }
-                let expressions = self.user_expressions(&request.user_expressions, &output);
+                let expressions = self.user_expressions(&request.user_expressions, &script, &output);
                 let content = json!({
                     "status": "ok",
                     "execution_count": count,
@@ -166,7 +172,7 @@ impl ScriptThread {
                 if !request.silent {
                     self.outbox.publish(Some(&parent.header), "error", &error);
                 }
-                self.reply_error(parent, &error, request.silent);
+                self.reply_error(parent, &error);
             }
         }
     }
@@ -182,22 +188,33 @@ impl ScriptThread {
         Instant::now().checked_add(limit)
     }
 
-    fn reply_error(&self, parent: &Parent, error: &ErrorContent, _silent: bool) {
+    fn reply_error(&self, parent: &Parent, error: &ErrorContent) {
         let mut reply = error.reply();
         reply.insert("execution_count".into(), self.counters.execution_count.load(Relaxed).into());
         self.outbox.reply(parent, "execute_reply", &reply);
     }
 
+    /// Each in turn, under the limits of `script`; once interrupted or out of time, none of the rest.
     fn user_expressions(
         &mut self,
-        expressions: &std::collections::BTreeMap<String, String>,
+        expressions: &BTreeMap<String, String>,
+        script: &Script<'_>,
         output: &Arc<dyn Output>,
     ) -> Map<String, Value> {
         let mut results = Map::new();
+        let mut stopped: Option<ErrorContent> = None;
         for (name, code) in expressions {
-            let script = Script { code: code.as_bytes(), name: format!("={name}"), ..Script::default() };
+            if let Some(error) = &stopped {
+                results.insert(name.clone(), Value::Object(error.reply()));
+                continue;
+            }
+            let script = Script { code: code.as_bytes(), name: format!("={name}"), args: None, ..script.clone() };
             let outcome = self.engine.execute(&script, output);
-            let result = match (error_of(&outcome), &outcome.value) {
+            let error = outcome.error_content();
+            let is_stop =
+                |error: &&ErrorContent| matches!(Class::from_name(&error.class), Class::Interrupted | Class::Timeout);
+            stopped = error.as_ref().filter(is_stop).cloned();
+            let result = match (error, &outcome.value) {
                 (Some(error), _) => Value::Object(error.reply()),
                 (None, Some(value)) => json!({"status": "ok", "data": bundle(value), "metadata": {}}),
                 (None, None) => json!({"status": "ok", "data": {"text/plain": "nil"}, "metadata": {}}),
@@ -213,31 +230,6 @@ pub(super) fn reply_type(request: &Request) -> &'static str {
         Request::Execute(_) => "execute_reply",
         Request::IsComplete(_) => "is_complete_reply",
         _ => "kernel_info_reply",
-    }
-}
-
-/// The error an outcome counts as; leaving by `os.exit` with anything but success is one.
-fn error_of(outcome: &Outcome) -> Option<ErrorContent> {
-    match (&outcome.error, outcome.exit) {
-        (Some(error), _) => Some(content(error)),
-        (None, Some(code)) if code != 0 => Some(ErrorContent {
-            ename: "SystemExit".into(),
-            evalue: code.to_string(),
-            traceback: vec![format!("SystemExit: {code}")],
-            class: Class::Script.row().name.into(),
-            hint: None,
-        }),
-        _ => None,
-    }
-}
-
-fn content(error: &ScriptError) -> ErrorContent {
-    ErrorContent {
-        ename: error.ename.clone(),
-        evalue: error.evalue.clone(),
-        traceback: error.traceback.clone(),
-        class: error.class.row().name.into(),
-        hint: error.hint.clone(),
     }
 }
 
@@ -279,8 +271,6 @@ impl Output for Requester {
                 .hint("Send execute_request with allow_stdin = true."));
         }
         let question = InputRequest { prompt: prompt.into(), password };
-        self.gate.wait(&self.parent.session, self.deadline, || {
-            self.outbox.ask(&self.parent, &question);
-        })
+        self.gate.wait(&self.parent.session, self.deadline, || self.outbox.ask(&self.parent, &question))
     }
 }

@@ -1,21 +1,27 @@
 //! The five sockets: all of them bound, or none.
 
-use std::path::Path;
+use std::os::unix::net::UnixStream;
 
-use zmq::{Context, Socket, SocketType};
+use zmq::{Context, Socket, SocketEvent, SocketType};
 
 use crate::error::{Class, Error, Result};
-use crate::home;
-use crate::protocol::connection::{Channel, Connection, Transport, free_ports};
+use crate::protocol::connection::{Channel, Connection, SOCKET_PATH_MAX, Transport, free_ports};
 
 /// Messages a subscriber of iopub may be behind before the kernel waits for it, and then goes on without it.
 const IOPUB_QUEUE: i32 = 1000;
 /// Replies a client may leave unread before more are dropped.
 const REPLY_QUEUE: i32 = 100_000;
 /// Largest frame that is taken in: what is larger ends its connection.
-const LARGEST_FRAME: i64 = 1 << 30;
-/// Longest path of a Unix socket, on Linux.
-const SOCKET_PATH_MAX: usize = 107;
+const LARGEST_FRAME: i64 = 256 << 20;
+/// Requests a client may have sent before the kernel takes them in.
+const REQUEST_QUEUE: i32 = 10_000;
+/// Largest subscription; nobody needs a key to send one, and the topic is kept.
+const LARGEST_TOPIC: i64 = 1024;
+/// Largest heartbeat; nobody needs a key for it either.
+const LARGEST_PING: i64 = 1 << 20;
+
+/// Where ZeroMQ tells of connections.
+const CONNECTIONS: &str = "inproc://iopub-connections";
 
 /// The bound sockets.
 pub(super) struct Sockets {
@@ -23,13 +29,13 @@ pub(super) struct Sockets {
     pub(super) iopub: Socket,
     pub(super) stdin: Socket,
     pub(super) control: Socket,
+    /// What happens to the connections of iopub.
+    pub(super) connections: Socket,
 }
 
 /// Binds all five; ports of 0 in `connection` are chosen and written back. The last is the heartbeat's.
 pub(super) fn bind(context: &Context, connection: &mut Connection) -> Result<(Sockets, Socket)> {
     if connection.transport == Transport::Ipc {
-        let dir = Path::new(&connection.ip).parent().unwrap_or(Path::new("/"));
-        home::private_dir(dir)?;
         let longest = connection.ip.len() + "-65535".len();
         if longest > SOCKET_PATH_MAX {
             return Err(Error::new(
@@ -46,8 +52,12 @@ pub(super) fn bind(context: &Context, connection: &mut Connection) -> Result<(So
         iopub: make(SocketType::XPUB)?,
         stdin: make(SocketType::ROUTER)?,
         control: make(SocketType::ROUTER)?,
+        connections: make(SocketType::PAIR)?,
     };
     configure(&mut sockets, &heartbeat).map_err(|e| zmq_error("socket options", e))?;
+    let events = i32::from(SocketEvent::ACCEPTED.to_raw() | SocketEvent::DISCONNECTED.to_raw());
+    let watched = sockets.iopub.monitor(CONNECTIONS, events).and_then(|()| sockets.connections.connect(CONNECTIONS));
+    watched.map_err(|e| zmq_error("socket monitor", e))?;
     let mut taken = Vec::new();
     for channel in Channel::ALL {
         let socket = match channel {
@@ -67,12 +77,14 @@ fn configure(sockets: &mut Sockets, heartbeat: &Socket) -> zmq::Result<()> {
         // A client that comes back under its identity takes its connection over.
         router.set_router_handover(true)?;
         router.set_sndhwm(REPLY_QUEUE)?;
-        router.set_rcvhwm(REPLY_QUEUE)?;
+        router.set_rcvhwm(REQUEST_QUEUE)?;
         router.set_maxmsgsize(LARGEST_FRAME)?;
     }
     sockets.iopub.set_sndhwm(IOPUB_QUEUE)?;
-    // Every subscription and its end is told, also when another client has the same one.
-    set_flag(&mut sockets.iopub, zmq_sys::ZMQ_XPUB_VERBOSER, true)?;
+    sockets.iopub.set_maxmsgsize(LARGEST_TOPIC)?;
+    heartbeat.set_maxmsgsize(LARGEST_PING)?;
+    // Every subscription is told, also when another client has the same one.
+    sockets.iopub.set_xpub_verbose(true)?;
     set_flag(&mut sockets.iopub, zmq_sys::ZMQ_XPUB_NODROP, true)?;
     for socket in [&sockets.shell, &sockets.iopub, &sockets.stdin, &sockets.control, heartbeat] {
         socket.set_linger(1000)?;
@@ -82,7 +94,7 @@ fn configure(sockets: &mut Sockets, heartbeat: &Socket) -> zmq::Result<()> {
 }
 
 /// Sets an option the zmq crate has no name for.
-#[expect(unsafe_code, reason = "two options of XPUB are missing in the zmq crate")]
+#[expect(unsafe_code, reason = "an option of XPUB is missing in the zmq crate")]
 pub(super) fn set_flag(socket: &mut Socket, option: u32, on: bool) -> zmq::Result<()> {
     let value = i32::from(on);
     // SAFETY: the socket is open and ours; the option takes an int, whose size is given.
@@ -104,6 +116,11 @@ fn bind_one(socket: &Socket, channel: Channel, connection: &mut Connection, take
         }
         taken.push(connection.port(channel));
         let endpoint = connection.endpoint(channel);
+        // ZeroMQ would take the socket of a living process over without a word.
+        if connection.socket_file(channel).is_some_and(|file| UnixStream::connect(file).is_ok()) {
+            return Err(Error::new(Class::Conflict, format!("{endpoint}: in use by another process"))
+                .hint("Stop that one, or choose another --id."));
+        }
         return socket.bind(&endpoint).map_err(|error| {
             let error = zmq_error(&format!("{} channel at {endpoint}", channel.name()), error);
             if error.class() == Class::Conflict {

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
@@ -26,8 +26,19 @@ pub(super) struct Tools {
     pub(super) outbox: Arc<Outbox>,
     pub(super) counters: Arc<Counters>,
     pub(super) control: Sender<control::Job>,
-    /// What runs, by the `msg_id` of its request.
-    pub(super) jobs: Mutex<HashMap<String, JobHandle>>,
+    /// What runs, by a number of ours.
+    pub(super) jobs: Mutex<HashMap<u64, Job>>,
+    pub(super) next: AtomicU64,
+    /// Requests whose reply is still to come.
+    pub(super) unanswered: AtomicU64,
+}
+
+/// A request that runs.
+pub(super) struct Job {
+    /// The session and `msg_id` of its request; two may have the same.
+    asked_by: (String, String),
+    /// `None` while it is being started.
+    handle: Option<JobHandle>,
 }
 
 impl Tools {
@@ -40,26 +51,33 @@ impl Tools {
             Err(error) => return self.finish(&parent, &request, begun, Err(error)),
         };
         self.counters.tools_running.fetch_add(1, Relaxed);
+        self.unanswered.fetch_add(1, Relaxed);
         let registry = Arc::clone(&self.runtime.registry);
-        let (this, id, work) = (Arc::clone(self), parent.msg_id.clone(), request.clone());
-        let mut jobs = self.jobs();
-        let job = self.runtime.start(
+        let (this, work, asked_by) =
+            (Arc::clone(self), request.clone(), (parent.session.clone(), parent.msg_id.clone()));
+        let number = self.next.fetch_add(1, Relaxed);
+        self.jobs().insert(number, Job { asked_by, handle: None });
+        let handle = self.runtime.start(
             options,
             move |call| run(&registry, &work, call),
             move |result| {
-                this.jobs().remove(&parent.msg_id);
+                this.jobs().remove(&number);
                 this.counters.tools_running.fetch_sub(1, Relaxed);
                 this.finish(&parent, &request, begun, result);
+                // Last: with nothing unanswered the kernel may end.
+                this.unanswered.fetch_sub(1, Relaxed);
                 if this.counters.stopping.load(Relaxed) {
                     let _ = this.control.send(control::Job::ToolEnded);
                 }
             },
         );
-        // Still locked: a job that is over already waits to take itself out.
-        jobs.insert(id, job);
+        // Unless it is over already.
+        if let Some(job) = self.jobs().get_mut(&number) {
+            job.handle = Some(handle);
+        }
     }
 
-    fn jobs(&self) -> std::sync::MutexGuard<'_, HashMap<String, JobHandle>> {
+    fn jobs(&self) -> MutexGuard<'_, HashMap<u64, Job>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -107,19 +125,24 @@ impl Tools {
         self.outbox.status(Some(&parent.header), "idle");
     }
 
-    /// Stops the request with this id; false when it does not run.
-    pub(super) fn cancel(&self, msg_id: &str) -> bool {
-        let job = self.jobs().get(msg_id).cloned();
-        job.inspect(JobHandle::cancel).is_some()
+    /// Stops what `session` asked for under this id; false when nothing of the kind runs.
+    pub(super) fn cancel(&self, session: &str, msg_id: &str) -> bool {
+        self.cancel_where(|(by, id)| by == session && id == msg_id)
     }
 
     pub(super) fn cancel_all(&self) {
-        let jobs: Vec<_> = self.jobs().values().cloned().collect();
-        jobs.iter().for_each(JobHandle::cancel);
+        self.cancel_where(|_| true);
+    }
+
+    fn cancel_where(&self, meant: impl Fn(&(String, String)) -> bool) -> bool {
+        let handles: Vec<_> =
+            self.jobs().values().filter(|job| meant(&job.asked_by)).map(|job| job.handle.clone()).collect();
+        handles.iter().flatten().for_each(JobHandle::cancel);
+        !handles.is_empty()
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.counters.tools_running.load(Relaxed) <= 0
+        self.unanswered.load(Relaxed) == 0
     }
 }
 

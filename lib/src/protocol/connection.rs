@@ -15,6 +15,9 @@ use crate::home;
 const FIRST_FREE_PORT: u16 = 9600;
 const LAST_FREE_PORT: u16 = 32_000;
 
+/// Longest path of a Unix socket on Linux, bytes.
+pub const SOCKET_PATH_MAX: usize = 107;
+
 /// How bytes travel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -180,6 +180,9 @@ pub struct ErrorContent {
     /// Ours: the next step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// Ours: the argument of `os.exit`, by which the script ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<u8>,
 }
 
 impl ErrorContent {
@@ -204,6 +207,7 @@ impl From<&Error> for ErrorContent {
             traceback: vec![format!("{}: {}", row.ename, error.text())],
             class: row.name.into(),
             hint: error.next_step().map(str::to_owned),
+            exit: None,
         }
     }
 }

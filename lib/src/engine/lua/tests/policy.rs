@@ -110,7 +110,8 @@ fn modules() {
 
 #[test]
 fn configured_folders_of_modules_may_be_read() {
-    let (folder, modules) = (self::folder(), self::folder());
+    let modules = folder();
+    let folder = folder();
     fs::write(modules.path().join("far.lua"), "return 'far'").unwrap();
     let path = modules.path().to_path_buf();
     let runtime = runtime(folder.path(), |config, grants| {
@@ -135,7 +136,8 @@ fn a_command_ends_with_its_script() {
 
 #[test]
 fn only_a_script_its_user_named_opens_its_folder_to_require() {
-    let (folder, modules) = (self::folder(), self::folder());
+    let modules = folder();
+    let folder = folder();
     fs::write(modules.path().join("m.lua"), "return 'read'").unwrap();
     let name = format!("@{}/main.lua", modules.path().display());
     // The temporary folder itself is allowed under `standard`, so that one would prove nothing.
