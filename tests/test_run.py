@@ -3,6 +3,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 
 import pytest
 from conftest import ROOT, WAIT, Watched, ended, line, program
@@ -222,6 +223,32 @@ def test_names_that_are_no_text(run, place):
         file.write("print(#arg, arg[1])")
     done = run("run", name, b"\xfe")
     assert done.code == 0 and done.raw.startswith(b"1\t"), done
+
+
+STUCK = "print('go') local s = ('a'):rep(100000) return s:find(('.-'):rep(50) .. 'b')"
+
+
+def test_timeout_ends_what_cannot_be_stopped(run, where):
+    done = run("run", *where, "--timeout", "100ms", "-e", STUCK)
+    assert (done.code, done.out) == (7, "go\n") and done.err, done
+
+
+def test_a_timeout_takes_a_waiting_script_out_of_the_queue(run, kernel):
+    one = kernel()
+    wire = one.wire()
+    wire.begin("print('go') io.flush() while true do end")
+    assert run("run", "-k", one.id, "--timeout", "100ms", "-e", "ran = true").code == 7
+    deadline = time.monotonic() + WAIT
+    while wire.ask("control", "status_request").content["queue"]:
+        assert time.monotonic() < deadline
+    wire.ask("control", "interrupt_request")
+    wire.recv("shell")
+    assert wire.stdout("print(ran)") == "nil\n"
+
+
+@pytest.mark.parametrize("limit", ["18446744073709551615", "584554530000y", "1ns", "0"])
+def test_odd_timeouts(run, where, limit):
+    assert run("run", *where, "--timeout", limit, "-e", "return 1").code in (0, 2, 7)
 
 
 # The user stops it.

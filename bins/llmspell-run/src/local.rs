@@ -19,7 +19,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 const BUFFER: usize = 64 * 1024;
 
 /// How long a script may take to stop once it is told to; then the process ends without it.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Our own streams as a script's.
 pub(crate) struct Local {
@@ -269,7 +269,7 @@ pub(crate) fn stop_on_signal(interrupter: Interrupter, local: Arc<Local>, tell: 
     let signals = signal_fd(&[SIGINT, SIGTERM])?;
     let watch = move || {
         let mut tell = Some(tell);
-        let mut limit = local.deadline.map(|deadline| (deadline + PATIENCE, Class::Timeout));
+        let mut limit = local.deadline.and_then(|deadline| Some((deadline.checked_add(PATIENCE)?, Class::Timeout)));
         loop {
             let left = limit.map(|(at, _)| at.saturating_duration_since(Instant::now()));
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());

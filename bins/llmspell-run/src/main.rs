@@ -176,7 +176,7 @@ fn in_process(args: &Args, source: &Source) -> Result<End> {
         Some(limit) => limit,
         None => config.engines.lua.timeout,
     };
-    let deadline = (!limit.is_zero()).then(|| Instant::now() + limit);
+    let deadline = Some(limit).filter(|limit| !limit.is_zero()).and_then(|limit| Instant::now().checked_add(limit));
     let name = args.engine.map_or_else(|| config.default_engine.clone(), |engine| engine.name().into());
     let runtime = Runtime::new(config, policy);
     let mut engine = engine::make(&name, runtime)?;
@@ -262,8 +262,10 @@ fn in_kernel(args: &Args, source: &Source, id: Option<&str>, file: Option<&Path>
         }
         Ok(None)
     };
-    let mut watch =
-        Watch { on_event: &mut on_event, stop: Some(stop.as_fd()), input: Some(stdin.as_fd()), deadline: None };
+    // The kernel stops the script in time; this is for one that nothing stops.
+    let limit = args.timeout.filter(|limit| !limit.is_zero());
+    let deadline = limit.and_then(|limit| Instant::now().checked_add(limit)?.checked_add(local::PATIENCE));
+    let mut watch = Watch { on_event: &mut on_event, stop: Some(stop.as_fd()), input: Some(stdin.as_fd()), deadline };
     let reply = match client.execute(&request, &mut watch) {
         Ok(reply) => reply,
         // Nobody reads what it prints any more; the client told it to stop, as a pipe would.
