@@ -171,9 +171,11 @@ impl Io {
         match request {
             Request::Tool(request) => self.tools.serve(parent, request),
             Request::Status | Request::Interrupt(_) | Request::Shutdown(_) => {
+                self.outbox.look_soon();
                 let _ = self.control.send(control::Job::Request(parent, request));
             }
             Request::KernelInfo if parent.control => {
+                self.outbox.look_soon();
                 let _ = self.control.send(control::Job::Request(parent, request));
             }
             Request::Unknown => {
@@ -183,6 +185,7 @@ impl Io {
             }
             request => {
                 let number = self.counters.wait(parent, script::reply_type(&request));
+                self.outbox.look_soon();
                 let _ = self.script.send(script::Job::Request(number, request));
             }
         }
@@ -240,7 +243,7 @@ impl Io {
             Out::Stdin(frames) => (&self.sockets.stdin, frames),
         };
         // To a client that is gone a ROUTER sends nothing, without an error.
-        if let Err(error) = socket.send_multipart(frames, DONTWAIT) {
+        if let Err(error) = socket.send_multipart(frames.iter().map(Vec::as_slice), DONTWAIT) {
             log::warn!("send: {}", error.message());
         }
     }
@@ -252,7 +255,7 @@ impl Io {
             self.receive(|io| &io.sockets.iopub, Self::on_subscription);
         }
         while let Some(frames) = self.backlog.front() {
-            match self.sockets.iopub.send_multipart(frames, DONTWAIT) {
+            match self.sockets.iopub.send_multipart(frames.iter().map(Vec::as_slice), DONTWAIT) {
                 Err(zmq::Error::EAGAIN) if !self.impatient() => return,
                 Err(zmq::Error::EAGAIN) => self.send_without_waiting(),
                 Ok(()) => self.stalled = None,
@@ -273,7 +276,7 @@ impl Io {
         self.counters.fault(Fault::SlowSubscriber, || "iopub: a subscriber stopped reading and loses messages".into());
         let Some(frames) = self.backlog.front() else { return };
         let sent = set_flag(&mut self.sockets.iopub, zmq_sys::ZMQ_XPUB_NODROP, false)
-            .and_then(|()| self.sockets.iopub.send_multipart(frames, DONTWAIT))
+            .and_then(|()| self.sockets.iopub.send_multipart(frames.iter().map(Vec::as_slice), DONTWAIT))
             .and_then(|()| set_flag(&mut self.sockets.iopub, zmq_sys::ZMQ_XPUB_NODROP, true));
         if let Err(error) = sent {
             log::error!("iopub: {}", error.message());
@@ -292,21 +295,21 @@ fn drain(fd: &OwnedFd) -> usize {
     }
 }
 
-/// The last signatures that came in, by their first 16 bytes: nobody without the key can make two that agree in those.
+/// The last signatures that came in, by their first half: 128 bits of an HMAC that was right do not repeat by chance.
 #[derive(Default)]
 pub(super) struct Seen {
-    set: HashSet<[u8; 16]>,
-    order: VecDeque<[u8; 16]>,
+    set: HashSet<[u8; 32]>,
+    order: VecDeque<[u8; 32]>,
 }
 
 impl Seen {
-    /// Remembers `signature`; false when it was here before. What is unsigned is always new.
+    /// Remembers `signature`, in hex; false when it was here before.
     fn insert(&mut self, signature: &[u8]) -> bool {
-        let Some(start) = signature.first_chunk() else { return true };
-        if !self.set.insert(*start) {
+        let Some(half) = signature.first_chunk() else { return true };
+        if !self.set.insert(*half) {
             return false;
         }
-        self.order.push_back(*start);
+        self.order.push_back(*half);
         if self.order.len() > REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {

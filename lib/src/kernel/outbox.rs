@@ -22,6 +22,8 @@ const STREAM_DELAY: Duration = Duration::from_millis(20);
 const STREAM_SIZE: usize = 64 * 1024;
 /// A writer waits while this many stream bytes are still to be sent.
 const BACKLOG_SIZE: usize = 16 << 20;
+/// How long the first messages about a request may wait for its `idle`, so that a short one is sent in one go.
+const HOLD: Duration = Duration::from_millis(1);
 
 type Frames = Vec<Vec<u8>>;
 
@@ -74,6 +76,8 @@ struct Queue {
     stream: Option<Pending>,
     /// Whether the io thread was already told.
     told: bool,
+    /// When it looks without being told.
+    look: Option<Instant>,
     /// Stream bytes in `out` that the io thread has not sent.
     backlog: usize,
     /// Nothing follows any more.
@@ -115,28 +119,38 @@ impl Outbox {
         }
     }
 
-    fn push(&self, out: Out) {
+    /// What is not `urgent` may wait until the io thread looks by itself, if it is going to.
+    fn push(&self, out: Out, urgent: bool) {
         let mut queue = self.lock();
         self.end_stream(&mut queue);
         queue.out.push(out);
-        self.tell(&mut queue);
+        if urgent || queue.look.is_none_or(|look| look <= Instant::now()) {
+            self.tell(&mut queue);
+        }
+    }
+
+    /// For the io thread, before it hands a request on: it looks here soon, told or not.
+    pub(super) fn look_soon(&self) {
+        self.lock().look = Some(Instant::now() + HOLD);
     }
 
     /// A message for all, with its type as topic.
     pub(super) fn publish<C: Serialize + ?Sized>(&self, parent: Option<&str>, msg_type: &str, content: &C) {
         let (frames, _) = self.session.frames(&[msg_type.as_bytes().to_vec()], msg_type, parent, content);
-        self.push(Out::Iopub(frames));
+        self.push(Out::Iopub(frames), false);
     }
 
-    /// `busy`, `idle` or `starting`.
+    /// `busy`, `idle` or `starting`. Idle is the last of a request, so all of it leaves now.
     pub(super) fn status(&self, parent: Option<&str>, state: &str) {
-        self.publish(parent, "status", &StatusContent { execution_state: state.into() });
+        let content = StatusContent { execution_state: state.into() };
+        let (frames, _) = self.session.frames(&[b"status".to_vec()], "status", parent, &content);
+        self.push(Out::Iopub(frames), state == "idle");
     }
 
     /// The answer to `parent`, on the channel it came by.
     pub(super) fn reply<C: Serialize + ?Sized>(&self, parent: &Parent, msg_type: &str, content: &C) {
         let (frames, _) = self.session.frames(&parent.identities, msg_type, Some(&parent.header), content);
-        self.push(if parent.control { Out::Control(frames) } else { Out::Shell(frames) });
+        self.push(if parent.control { Out::Control(frames) } else { Out::Shell(frames) }, false);
     }
 
     /// The answer `status: error`.
@@ -147,7 +161,7 @@ impl Outbox {
     /// A question to the client that sent `parent`, and its id.
     pub(super) fn ask<C: Serialize>(&self, parent: &Parent, content: &C) -> String {
         let (frames, id) = self.session.frames(&parent.identities, "input_request", Some(&parent.header), content);
-        self.push(Out::Stdin(frames));
+        self.push(Out::Stdin(frames), true);
         id
     }
 
@@ -203,12 +217,15 @@ impl Outbox {
         queue.out.push(Out::Iopub(frames));
     }
 
-    /// For the io thread: appends everything to send; says when gathered output is due next.
+    /// For the io thread: appends everything to send; says when to look next without being told.
     pub(super) fn take(&self, taken: &mut Vec<Out>) -> Option<Instant> {
         let mut queue = self.lock();
-        let mut count = [0; 8];
-        let _ = rustix::io::read(&self.wake, &mut count);
-        queue.told = false;
+        if std::mem::take(&mut queue.told) {
+            let _ = rustix::io::read(&self.wake, &mut [0; 8]);
+            // Whoever told has begun; from here on every message is told.
+            queue.look = None;
+        }
+        queue.look = queue.look.filter(|look| *look > Instant::now());
         if queue.stream.as_ref().is_some_and(|pending| pending.due <= Instant::now()) {
             // What is left of a cut character gets one more delay to become whole.
             let whole = queue.stream.as_ref().map_or(0, |pending| whole_characters(&pending.bytes));
@@ -218,7 +235,7 @@ impl Outbox {
             }
         }
         taken.append(&mut queue.out);
-        queue.stream.as_ref().map(|pending| pending.due)
+        queue.stream.as_ref().map(|pending| pending.due).into_iter().chain(queue.look).min()
     }
 
     /// For the io thread: that many stream bytes are sent or given up.
@@ -283,6 +300,22 @@ mod tests {
             assert!(std::str::from_utf8(&text[..whole]).is_ok() && end - whole < 4, "{end}");
         }
         assert_eq!(whole_characters(b"\xbf\xbf\xbf\xbf\xbf"), 5);
+    }
+
+    #[test]
+    fn what_comes_before_idle_waits_for_it_only_while_somebody_looks() {
+        let outbox = Outbox::new(Session::new("")).unwrap();
+        let told = || outbox.lock().told;
+        outbox.look_soon();
+        outbox.status(None, "busy");
+        assert!(!told());
+        outbox.status(None, "idle");
+        assert!(told());
+        let mut taken = Vec::new();
+        assert!(outbox.take(&mut taken).is_none());
+        assert_eq!(taken.len(), 2);
+        outbox.status(None, "busy");
+        assert!(told());
     }
 
     #[test]

@@ -44,6 +44,17 @@ pub struct Header {
     pub subshell_id: Option<String>,
 }
 
+/// A [`Header`] of ours.
+#[derive(Serialize)]
+struct Written<'a> {
+    msg_id: &'a str,
+    session: &'a str,
+    username: &'a str,
+    date: fmt::Arguments<'a>,
+    msg_type: &'a str,
+    version: &'a str,
+}
+
 /// A message that arrived and whose signature was right.
 #[derive(Debug)]
 pub struct Incoming {
@@ -249,14 +260,13 @@ impl Session {
         content: Vec<u8>,
     ) -> (Vec<Vec<u8>>, String) {
         let msg_id = format!("{}_{}", self.id, self.next.fetch_add(1, Ordering::Relaxed));
-        let header = Header {
-            msg_id: msg_id.clone(),
-            session: self.id.clone(),
-            username: self.username.clone(),
-            date: humantime::format_rfc3339_micros(SystemTime::now()).to_string(),
-            msg_type: msg_type.to_owned(),
-            version: super::VERSION.to_owned(),
-            subshell_id: None,
+        let header = Written {
+            msg_id: &msg_id,
+            session: &self.id,
+            username: &self.username,
+            date: format_args!("{}", humantime::format_rfc3339_micros(SystemTime::now())),
+            msg_type,
+            version: super::VERSION,
         };
         let header = serde_json::to_vec(&header).expect("a header is JSON");
         let parent = parent.map_or_else(|| b"{}".to_vec(), |parent| parent.as_bytes().to_vec());
