@@ -1,9 +1,7 @@
-"""Jupyter itself: jupyter_kernel_test, and jupyter_client's manager starting, interrupting, restarting and ending a kernel."""
+"""jupyter_client's manager starting, interrupting, restarting and ending a kernel."""
 import json
 import os
-import unittest
 
-import jupyter_kernel_test
 import pytest
 from conftest import WAIT, Place, program
 from jupyter_client.manager import KernelManager
@@ -24,24 +22,6 @@ def spec():
     yield
     os.environ.clear()
     os.environ.update(before)
-
-
-class TestKernel(jupyter_kernel_test.KernelTests, unittest.TestCase):
-    kernel_name = "llmspell-message"
-    language_name = "lua"
-    file_extension = ".lua"
-    code_hello_world = "print('hello, world')"
-    code_stderr = "io.stderr:write('oops')"
-    complete_code_samples = ["x = 1", "print('hello')", "for i = 1, 3 do print(i) end", "1 + 1"]
-    incomplete_code_samples = ["for i = 1, 3 do", "f(", "x = [["]
-    invalid_code_samples = ["x = = 1", "end"]
-    code_generate_error = "error('x')"
-    code_execute_result = [{"code": "6 * 7", "result": "42"}, {"code": "return 'a'", "result": "a"}]
-
-
-class TestWelcome(jupyter_kernel_test.IopubWelcomeTests, unittest.TestCase):
-    kernel_name = "llmspell-message"
-    support_iopub_welcome = True
 
 
 @pytest.mark.parametrize("transport", ["tcp", "ipc"])

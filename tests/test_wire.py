@@ -166,7 +166,7 @@ def test_content_nested_beyond_reason_is_answered(kernel):
 
 
 @pytest.mark.parametrize("channel", ["shell", "control"])
-@pytest.mark.parametrize("msg_type", ["frobnicate_request", "_request", "hello", "", "execute_reply", "ü_request", "comm_msg"])
+@pytest.mark.parametrize("msg_type", ["frobnicate_request", "_request", "hello", "", "execute_reply", "ü_request", "comm_shout"])
 def test_unknown_types(kernel, channel, msg_type):
     wire = kernel().wire()
     header = wire.send(channel, msg_type)

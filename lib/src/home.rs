@@ -87,6 +87,18 @@ impl Home {
         Path::new(&dir).join(name)
     }
 
+    /// Databases.
+    #[must_use]
+    pub fn store_dir(&self) -> PathBuf {
+        self.root.join("store")
+    }
+
+    /// Database of the kernel called `id`.
+    #[must_use]
+    pub fn store_file(&self, id: &str) -> PathBuf {
+        self.store_dir().join(format!("{id}.db"))
+    }
+
     /// Log folder.
     #[must_use]
     pub fn log_dir(&self) -> PathBuf {

@@ -27,6 +27,10 @@ pub mod log;
 pub mod protocol;
 pub mod client;
 
+// What outlives a process.
+#[cfg(feature = "runtime")]
+pub mod store;
+
 // The side that answers.
 #[cfg(feature = "runtime")]
 pub mod tools;

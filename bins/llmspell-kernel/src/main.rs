@@ -25,7 +25,7 @@ fn run(args: Args) -> Result<u8> {
     let mut sources = Sources::of_process()?;
     sources.file = args.config;
     match args.action {
-        Action::Serve(serve) => self::serve(*serve, sources),
+        Action::Serve(serve) => self::serve(&serve, sources),
         Action::ConfigShow { section, json } => {
             let loaded = load(&sources)?;
             print(&commands::show(&loaded, section.as_deref(), json)?).map(|()| 0)
@@ -62,7 +62,7 @@ fn load(sources: &Sources) -> Result<Loaded> {
     Ok(loaded)
 }
 
-fn serve(serve: Serve, mut sources: Sources) -> Result<u8> {
+fn serve(serve: &Serve, mut sources: Sources) -> Result<u8> {
     if let Some(level) = serve.log_level {
         sources.flag("log.level", level.name(), "--log-level");
     }
@@ -80,7 +80,7 @@ fn serve(serve: Serve, mut sources: Sources) -> Result<u8> {
     let _log = log::start(&config.log)?;
     config.secrets().for_each(log::hide);
 
-    let settings = settings(&serve, &config, &dir)?;
+    let settings = settings(serve, &config, &dir)?;
     let workdir = config.kernel.workdir.clone().unwrap_or(dir);
     if !workdir.is_dir() {
         return Err(Error::new(Class::NotFound, format!("--workdir: {}: no such folder", workdir.display())));

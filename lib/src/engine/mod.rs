@@ -11,7 +11,7 @@ use std::time::Instant;
 use serde_json::{Map, Value};
 
 use crate::error::{Class, Error, Result};
-use crate::protocol::content::ErrorContent;
+use crate::protocol::content::{Comm, ErrorContent};
 use crate::runtime::Runtime;
 
 /// The engines a build can have, in the order of preference.
@@ -41,6 +41,18 @@ pub trait Engine {
 
     /// Whether `code` could be run as it stands.
     fn is_complete(&mut self, code: &str) -> Completeness;
+
+    /// What may stand at the byte `cursor` of `code`. Runs none of the user's code.
+    fn complete(&mut self, code: &str, cursor: usize) -> Completions;
+
+    /// What is known of the name at the byte `cursor` of `code`; with `source`, its definition too. Runs none of the user's code.
+    fn inspect(&mut self, code: &str, cursor: usize, source: bool) -> Option<Inspected>;
+
+    /// Hands a message to a comm, or opens one, and stops what hears it at the deadline; `None` when nobody registered for it.
+    fn comm(&mut self, message: &Comm, deadline: Option<Instant>, output: &Arc<dyn Output>) -> Option<Outcome>;
+
+    /// The comms that are open: id and target.
+    fn comms(&mut self) -> Vec<(String, String)>;
 
     /// The handle by which other threads stop a running script.
     fn interrupter(&self) -> Interrupter;
@@ -163,6 +175,32 @@ pub trait Output: Send + Sync {
     /// # Errors
     /// `Denied` when this requester cannot be asked.
     fn input(&self, prompt: &str, password: bool) -> Result<Option<String>>;
+
+    /// Sends a message of a comm to the other end.
+    ///
+    /// # Errors
+    /// `Denied` where there is no other end.
+    fn comm(&self, message: &Comm) -> Result<()> {
+        let _ = message;
+        Err(Error::new(Class::Denied, "comm: this client has none"))
+    }
+
+    /// A long text to read, beside the output where the client can.
+    ///
+    /// # Errors
+    /// As `write`.
+    fn page(&self, text: &Inspected) -> Result<()> {
+        self.write(Stream::Stdout, format!("{}\n", text.text).as_bytes())
+    }
+
+    /// Proposes the next input, where the client has one.
+    ///
+    /// # Errors
+    /// `Denied` where it has none.
+    fn next_input(&self, text: &str, replace: bool) -> Result<()> {
+        let _ = (text, replace);
+        Err(Error::new(Class::Denied, "set_next_input: this client has no next input"))
+    }
 }
 
 /// How a script ended.
@@ -239,6 +277,37 @@ pub enum Completeness {
     Incomplete(String),
     /// Cannot become valid by adding lines.
     Invalid,
+}
+
+/// What may stand at a cursor.
+#[derive(Debug, Clone, Default)]
+pub struct Completions {
+    /// The bytes of the code that a completion replaces: from here
+    pub start: usize,
+    /// to here.
+    pub end: usize,
+    /// Sorted.
+    pub items: Vec<Completion>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completion {
+    /// What to put in.
+    pub text: String,
+    /// `function`, `module`, `keyword`, `instance`, `param` …, as clients know them.
+    pub kind: &'static str,
+    /// How it is called, for functions.
+    pub signature: Option<String>,
+}
+
+/// What is known of a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspected {
+    /// As plain text.
+    pub text: String,
+    /// As Markdown.
+    pub markdown: String,
 }
 
 /// Why a script is being stopped.

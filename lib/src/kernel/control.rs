@@ -13,6 +13,7 @@ use super::input::Gate;
 use super::outbox::{Outbox, Parent};
 use super::script;
 use super::tools::Tools;
+use super::usage::Usage;
 use crate::engine::{Interrupter, Reason};
 use crate::error::{Class, Error};
 use crate::protocol::content::{Interrupt, Request, Shutdown};
@@ -48,6 +49,7 @@ pub(super) struct ControlThread {
     pub(super) grace: Duration,
     pub(super) terminal: bool,
     pub(super) stop: Option<Stop>,
+    pub(super) usage: Usage,
 }
 
 /// A shutdown under way.
@@ -101,6 +103,8 @@ impl ControlThread {
                         log::info!("shutdown requested");
                         return self.stop(Duration::ZERO, Some((parent, request)));
                     }
+                    Request::Usage => self.outbox.reply(&parent, "usage_reply", &self.usage.reply()),
+                    Request::Connect => self.outbox.reply(&parent, "connect_reply", &self.info.ports),
                     _ => self.outbox.reply(&parent, "kernel_info_reply", &*self.info),
                 }
                 self.outbox.status(Some(&parent.header), "idle");

@@ -165,7 +165,7 @@ fn rss_bytes() -> Option<u64> {
 }
 
 /// CPU time of this process, all threads, seconds.
-fn cpu_seconds() -> f64 {
+pub(super) fn cpu_seconds() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }

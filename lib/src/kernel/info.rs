@@ -1,9 +1,11 @@
 //! `kernel_info_reply`.
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::engine::Language;
 use crate::protocol;
+use crate::protocol::connection::{Channel, Connection};
 
 /// What a kernel tells of itself.
 #[derive(Serialize)]
@@ -18,6 +20,9 @@ pub(super) struct KernelInfo {
     supported_features: &'static [&'static str],
     /// Ours: what a client names it by.
     kernel_id: String,
+    /// The content of a `connect_reply`.
+    #[serde(skip)]
+    pub(super) ports: Value,
 }
 
 #[derive(Serialize)]
@@ -27,7 +32,7 @@ struct HelpLink {
 }
 
 impl KernelInfo {
-    pub(super) fn new(id: &str, language: Language) -> Self {
+    pub(super) fn new(id: &str, connection: &Connection, language: Language) -> Self {
         let version = env!("CARGO_PKG_VERSION");
         KernelInfo {
             status: "ok",
@@ -42,6 +47,14 @@ impl KernelInfo {
             ],
             supported_features: &[],
             kernel_id: id.into(),
+            ports: json!({
+                "status": "ok",
+                "shell_port": connection.port(Channel::Shell),
+                "iopub_port": connection.port(Channel::Iopub),
+                "stdin_port": connection.port(Channel::Stdin),
+                "control_port": connection.port(Channel::Control),
+                "hb_port": connection.port(Channel::Heartbeat),
+            }),
         }
     }
 }

@@ -174,7 +174,20 @@ impl Io {
                 self.outbox.look_soon();
                 let _ = self.control.send(control::Job::Request(parent, request));
             }
-            Request::KernelInfo if parent.control => {
+            Request::Usage => {
+                self.outbox.look_soon();
+                let _ = self.control.send(control::Job::Request(parent, request));
+            }
+            Request::Subshell => {
+                let error = Error::new(Class::Absent, format!("{msg_type}: this kernel has no subshells"))
+                    .hint("Requests to tools and on control are served beside a running script.");
+                self.refuse(&parent, msg_type, &error);
+            }
+            _ if message.header.subshell_id.is_some() => {
+                let error = Error::new(Class::NotFound, format!("{msg_type}: no such subshell"));
+                self.refuse(&parent, msg_type, &error);
+            }
+            Request::KernelInfo | Request::Connect if parent.control => {
                 self.outbox.look_soon();
                 let _ = self.control.send(control::Job::Request(parent, request));
             }

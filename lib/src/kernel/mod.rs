@@ -1,25 +1,29 @@
 //! A kernel: five Jupyter channels, a script engine, tools.
 //!
 //! ```text
-//! sockets ── io thread ──► script thread   execute, is_complete, kernel_info; in order
-//!                │     ──► control thread  interrupt, shutdown, status, kernel_info; at once
+//! sockets ── io thread ──► script thread   execute, complete, inspect, history, comms, kernel_info; in order
+//!                │     ──► control thread  interrupt, shutdown, status, usage, kernel_info; at once
 //!                │     ──► tool pool       tool_request; beside everything else
 //!                ◄── outbox ◄── all of them
-//! heartbeat thread: echo
+//! heartbeat thread: echo; history thread: keeps what was executed
 //! ```
 //!
 //! The life of a request: the io thread verifies and parses it and hands it on; whoever serves it says `busy`, its
 //! output, its reply and, last, `idle`, through the outbox; the io thread sends them in that order.
 
+mod comm;
 mod control;
 mod counters;
+mod history;
 mod info;
 mod input;
 mod io;
+mod look;
 mod outbox;
 mod script;
 mod sockets;
 mod tools;
+mod usage;
 
 use std::collections::{HashSet, VecDeque};
 use std::io::IsTerminal;
@@ -111,6 +115,7 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
         let (name, id, runtime) = (settings.engine.clone(), place.id.clone(), Arc::clone(runtime));
         let (outbox, counters, gate) = (Arc::clone(&outbox), Arc::clone(&counters), Arc::clone(&gate));
         let control = control_jobs.clone();
+        let (connection, store) = (place.connection.clone(), place.store.clone());
         spawn("llmspell-script", move || {
             let timeout = runtime.config.engines.lua.timeout;
             let engine = match engine::make(&name, runtime) {
@@ -120,12 +125,20 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
                     return;
                 }
             };
-            let info = Arc::new(info::KernelInfo::new(&id, engine.language()));
+            let history = match history::History::start(store) {
+                Ok(history) => history,
+                Err(error) => {
+                    let _ = made.send(Err(error));
+                    return;
+                }
+            };
+            let info = Arc::new(info::KernelInfo::new(&id, &connection, engine.language()));
             if made.send(Ok((engine.interrupter(), Arc::clone(&info)))).is_err() {
                 return;
             }
             let abort = None;
-            script::ScriptThread { engine, outbox, counters, gate, info, control, timeout, abort }.run(&script_queue);
+            script::ScriptThread { engine, outbox, counters, gate, info, control, timeout, abort, history }
+                .run(&script_queue);
         })?
     };
     let made = engine_made.recv().map_err(|_| Error::new(Class::Bug, "the script thread ended at its start"))?;
@@ -148,6 +161,7 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
             grace: settings.grace,
             terminal: settings.private.is_none() && std::io::stdin().is_terminal(),
             stop: None,
+            usage: usage::Usage::default(),
         };
         spawn("llmspell-control", move || thread.run(&control_queue))?
     };
@@ -213,6 +227,8 @@ struct Place {
     written: Vec<PathBuf>,
     /// The folder of a private kernel, removed at its end.
     folder: Option<PathBuf>,
+    /// Where what outlives it is kept; none: nothing does.
+    store: Option<PathBuf>,
     _pid_file: Option<PidFile>,
 }
 
@@ -229,7 +245,15 @@ impl Place {
             let id = settings.id.clone().unwrap_or_else(|| format!("private-{}", std::process::id()));
             let connection = Connection::new(Transport::Ipc, prefix, [0; 5]);
             let folder = Some(dir.clone());
-            return Ok(Place { id, connection, written: vec![file.clone()], file, folder, _pid_file: None });
+            return Ok(Place {
+                id,
+                connection,
+                written: vec![file.clone()],
+                file,
+                folder,
+                store: None,
+                _pid_file: None,
+            });
         }
         let given = match &settings.connection_file {
             Some(file) if file.exists() => Some(Connection::read(file)?),
@@ -277,7 +301,8 @@ impl Place {
         if !theirs && connection.transport == Transport::Ipc {
             home::private_dir(&home.runtime_dir())?;
         }
-        Ok(Place { id, connection, file, written, folder: None, _pid_file: pid_file })
+        let store = registered.then(|| home.store_file(&id));
+        Ok(Place { id, connection, file, written, folder: None, store, _pid_file: pid_file })
     }
 
     /// Writes the connection files: from now on clients find the kernel.

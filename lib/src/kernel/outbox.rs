@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::engine::Stream;
 use crate::error::{Error, Result};
-use crate::protocol::content::{ErrorContent, StatusContent, StreamContent};
+use crate::protocol::content::{Comm, ErrorContent, StatusContent, StreamContent};
 use crate::protocol::wire::{Incoming, Session};
 
 /// How long the first byte of a stream message may wait for company.
@@ -140,6 +140,17 @@ impl Outbox {
         self.push(Out::Iopub(frames), false);
     }
 
+    /// A message of a comm for all.
+    pub(super) fn comm(&self, parent: Option<&str>, message: &Comm) {
+        let json = |value: serde_json::Result<Vec<u8>>| value.unwrap_or_else(|_| b"{}".to_vec());
+        let (content, metadata) =
+            (json(serde_json::to_vec(&message.content)), json(serde_json::to_vec(&message.metadata)));
+        let topic = [format!("comm-{}", message.content.comm_id).into_bytes()];
+        let (mut frames, _) = self.session.frames_with(&topic, message.kind.name(), parent, content, metadata);
+        frames.extend_from_slice(&message.buffers);
+        self.push(Out::Iopub(frames), false);
+    }
+
     /// `busy`, `idle` or `starting`. Idle is the last of a request, so all of it leaves now.
     pub(super) fn status(&self, parent: Option<&str>, state: &str) {
         let content = StatusContent { execution_state: state.into() };
@@ -153,9 +164,11 @@ impl Outbox {
         self.push(if parent.control { Out::Control(frames) } else { Out::Shell(frames) }, false);
     }
 
-    /// The answer `status: error`.
+    /// The answer `status: error`; to what has no answer, none.
     pub(super) fn refuse(&self, parent: &Parent, msg_type: &str, error: &Error) {
-        self.reply(parent, msg_type, &Value::Object(ErrorContent::from(error).reply()));
+        if !msg_type.is_empty() {
+            self.reply(parent, msg_type, &Value::Object(ErrorContent::from(error).reply()));
+        }
     }
 
     /// A question to the client that sent `parent`, and its id.

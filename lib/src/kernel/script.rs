@@ -2,21 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Map, Value, json};
 
 use super::control;
 use super::counters::Counters;
+use super::history::History;
 use super::info::KernelInfo;
 use super::input::Gate;
+use super::look;
 use super::outbox::{Outbox, Parent};
-use crate::engine::{Args, Completeness, Engine, Output, Script, Shown, Stream};
+use crate::engine::{Args, Completeness, Engine, Inspected, Output, Script, Shown, Stream};
 use crate::error::{Class, Error, Result};
-use crate::protocol::content::{ErrorContent, Execute, InputRequest, Request};
+use crate::protocol::content::{Comm, ErrorContent, Execute, InputRequest, Request};
 
 /// After an error, requests that were sent before it may still arrive for this long; they are aborted too.
 const ABORT_WINDOW: Duration = Duration::from_millis(100);
@@ -40,6 +42,7 @@ pub(super) struct ScriptThread {
     pub(super) timeout: Duration,
     /// The error behind which requests are aborted.
     pub(super) abort: Option<Abort>,
+    pub(super) history: History,
 }
 
 /// An error that aborts what its client had already sent.
@@ -83,6 +86,21 @@ impl ScriptThread {
                 };
                 self.outbox.reply(parent, "is_complete_reply", &content);
             }
+            Request::Complete(request) => {
+                let content = look::complete(&mut *self.engine, &request);
+                self.outbox.reply(parent, "complete_reply", &content);
+            }
+            Request::Inspect(request) => {
+                let content = look::inspect(&mut *self.engine, &request);
+                self.outbox.reply(parent, "inspect_reply", &content);
+            }
+            Request::History(request) => match self.history.ask(request) {
+                Ok(content) => self.outbox.reply(parent, "history_reply", &content),
+                Err(error) => self.outbox.refuse(parent, "history_reply", &error),
+            },
+            Request::CommInfo(request) => self.comm_info(parent, &request),
+            Request::Comm(message) => self.comm(parent, &message),
+            Request::Connect => self.outbox.reply(parent, "connect_reply", &self.info.ports),
             // kernel_info is the only other request that waits for its turn here.
             _ => self.outbox.reply(parent, "kernel_info_reply", &*self.info),
         }
@@ -109,20 +127,24 @@ impl ScriptThread {
             traceback: Vec::new(),
             ..ErrorContent::from(&Error::new(Class::Interrupted, "an earlier request failed"))
         };
-        self.reply_error(parent, &error);
+        self.reply_error(parent, &error, self.counters.execution_count.load(Relaxed));
     }
 
     fn execute(&mut self, parent: &Parent, request: Execute) {
         self.abort = None;
-        let count = if request.silent {
-            self.counters.execution_count.load(Relaxed)
-        } else {
-            let count = self.counters.execution_count.fetch_add(1, Relaxed) + 1;
+        let counts = request.store_history && !request.silent;
+        let mut count = self.counters.execution_count.load(Relaxed);
+        if !request.silent {
+            count += 1;
+            // Only what is kept is counted: the next one may have the same number.
+            if counts {
+                self.counters.execution_count.store(count, Relaxed);
+            }
             let content = json!({"code": request.code, "execution_count": count});
             self.outbox.publish(Some(&parent.header), "execute_input", &content);
-            count
-        };
+        }
         let deadline = self.deadline(request.timeout);
+        let payload = Arc::new(Mutex::new(Vec::new()));
         let output: Arc<dyn Output> = Arc::new(Requester {
             outbox: Arc::clone(&self.outbox),
             gate: Arc::clone(&self.gate),
@@ -130,10 +152,11 @@ impl ScriptThread {
             silent: request.silent,
             allow_stdin: request.allow_stdin,
             deadline,
+            payload: Arc::clone(&payload),
         });
         let script = Script {
             code: request.code.as_bytes(),
-            name: request.chunk_name.unwrap_or_else(|| format!("=[{count}]")),
+            name: request.chunk_name.unwrap_or_else(|| if counts { format!("=[{count}]") } else { "=[*]".into() }),
             args: request.args.map(|words| {
                 let mut words = words.into_iter();
                 Args { script: words.next().unwrap_or_default(), words: words.collect() }
@@ -145,9 +168,12 @@ impl ScriptThread {
         };
         if self.gate.is_interrupted() {
             let error = Error::new(Class::Interrupted, "interrupted before it began");
-            return self.reply_error(parent, &ErrorContent::from(&error));
+            return self.reply_error(parent, &ErrorContent::from(&error), count);
         }
         let outcome = self.engine.execute(&script, &output);
+        if counts {
+            self.history.add(count, request.code.clone(), outcome.value.as_ref().map(|value| value.text.clone()));
+        }
         match outcome.error_content() {
             None => {
                 if let (Some(value), false) = (&outcome.value, request.silent) {
@@ -159,7 +185,7 @@ impl ScriptThread {
                     "status": "ok",
                     "execution_count": count,
                     "user_expressions": expressions,
-                    "payload": [],
+                    "payload": *payload.lock().unwrap_or_else(PoisonError::into_inner),
                 });
                 self.outbox.reply(parent, "execute_reply", &content);
             }
@@ -172,12 +198,12 @@ impl ScriptThread {
                 if !request.silent {
                     self.outbox.publish(Some(&parent.header), "error", &error);
                 }
-                self.reply_error(parent, &error);
+                self.reply_error(parent, &error, count);
             }
         }
     }
 
-    fn deadline(&self, seconds: Option<f64>) -> Option<Instant> {
+    pub(super) fn deadline(&self, seconds: Option<f64>) -> Option<Instant> {
         let asked = seconds.filter(|s| *s > 0.0).and_then(|s| Duration::try_from_secs_f64(s).ok());
         let limit = match (asked, self.timeout.is_zero()) {
             (Some(asked), true) => asked,
@@ -188,9 +214,9 @@ impl ScriptThread {
         Instant::now().checked_add(limit)
     }
 
-    fn reply_error(&self, parent: &Parent, error: &ErrorContent) {
+    fn reply_error(&self, parent: &Parent, error: &ErrorContent, count: u64) {
         let mut reply = error.reply();
-        reply.insert("execution_count".into(), self.counters.execution_count.load(Relaxed).into());
+        reply.insert("execution_count".into(), count.into());
         self.outbox.reply(parent, "execute_reply", &reply);
     }
 
@@ -225,10 +251,17 @@ impl ScriptThread {
     }
 }
 
+/// The type of the answer; empty where there is none.
 pub(super) fn reply_type(request: &Request) -> &'static str {
     match request {
         Request::Execute(_) => "execute_reply",
         Request::IsComplete(_) => "is_complete_reply",
+        Request::Complete(_) => "complete_reply",
+        Request::Inspect(_) => "inspect_reply",
+        Request::History(_) => "history_reply",
+        Request::CommInfo(_) => "comm_info_reply",
+        Request::Connect => "connect_reply",
+        Request::Comm(_) => "",
         _ => "kernel_info_reply",
     }
 }
@@ -243,13 +276,21 @@ fn bundle(value: &Shown) -> Value {
 }
 
 /// The client whose request runs: its output goes to iopub, its questions to stdin.
-struct Requester {
-    outbox: Arc<Outbox>,
-    gate: Arc<Gate>,
-    parent: Parent,
-    silent: bool,
-    allow_stdin: bool,
-    deadline: Option<Instant>,
+pub(super) struct Requester {
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) parent: Parent,
+    pub(super) silent: bool,
+    pub(super) allow_stdin: bool,
+    pub(super) deadline: Option<Instant>,
+    /// For the reply.
+    pub(super) payload: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Requester {
+    fn add_payload(&self, item: Value) {
+        self.payload.lock().unwrap_or_else(PoisonError::into_inner).push(item);
+    }
 }
 
 impl Output for Requester {
@@ -272,5 +313,21 @@ impl Output for Requester {
         }
         let question = InputRequest { prompt: prompt.into(), password };
         self.gate.wait(&self.parent.session, self.deadline, || self.outbox.ask(&self.parent, &question))
+    }
+
+    fn comm(&self, message: &Comm) -> Result<()> {
+        self.outbox.comm(Some(&self.parent.header), message);
+        Ok(())
+    }
+
+    fn page(&self, text: &Inspected) -> Result<()> {
+        let data = json!({"text/plain": text.text, "text/markdown": text.markdown});
+        self.add_payload(json!({"source": "page", "data": data, "start": 0}));
+        Ok(())
+    }
+
+    fn next_input(&self, text: &str, replace: bool) -> Result<()> {
+        self.add_payload(json!({"source": "set_next_input", "text": text, "replace": replace}));
+        Ok(())
     }
 }

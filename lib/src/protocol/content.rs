@@ -18,6 +18,22 @@ pub enum Request {
     Execute(Execute),
     /// `is_complete_request`
     IsComplete(IsComplete),
+    /// `complete_request`
+    Complete(Complete),
+    /// `inspect_request`
+    Inspect(Inspect),
+    /// `history_request`
+    History(History),
+    /// `comm_info_request`
+    CommInfo(CommInfo),
+    /// `comm_open`, `comm_msg`, `comm_close`
+    Comm(Comm),
+    /// `connect_request`
+    Connect,
+    /// `usage_request`
+    Usage,
+    /// `create_subshell_request`, `delete_subshell_request`, `list_subshell_request`
+    Subshell,
     /// `interrupt_request`
     Interrupt(Interrupt),
     /// `shutdown_request`
@@ -44,6 +60,16 @@ impl Request {
             "kernel_info_request" => Request::KernelInfo,
             "execute_request" => Request::Execute(typed(message)?),
             "is_complete_request" => Request::IsComplete(typed(message)?),
+            "complete_request" => Request::Complete(typed(message)?),
+            "inspect_request" => Request::Inspect(typed(message)?),
+            "history_request" => Request::History(typed(message)?),
+            "comm_info_request" => Request::CommInfo(typed(message)?),
+            "comm_open" => Request::Comm(Comm::of(CommKind::Open, typed(message)?, message)),
+            "comm_msg" => Request::Comm(Comm::of(CommKind::Msg, typed(message)?, message)),
+            "comm_close" => Request::Comm(Comm::of(CommKind::Close, typed(message)?, message)),
+            "connect_request" => Request::Connect,
+            "usage_request" => Request::Usage,
+            "create_subshell_request" | "delete_subshell_request" | "list_subshell_request" => Request::Subshell,
             "interrupt_request" => Request::Interrupt(typed(message)?),
             "shutdown_request" => Request::Shutdown(typed(message)?),
             "tool_request" => Request::Tool(typed(message)?),
@@ -96,6 +122,119 @@ fn yes() -> bool {
 pub struct IsComplete {
     /// Source code.
     pub code: String,
+}
+
+/// `complete_request`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Complete {
+    /// Source code.
+    pub code: String,
+    /// Where the cursor stands, in Unicode code points.
+    pub cursor_pos: usize,
+}
+
+/// `inspect_request`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Inspect {
+    /// Source code.
+    pub code: String,
+    /// Where the cursor stands, in Unicode code points.
+    pub cursor_pos: usize,
+    /// 1: the source text too.
+    #[serde(default)]
+    pub detail_level: u8,
+}
+
+/// `history_request`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct History {
+    /// `range`, `tail` or `search`.
+    pub hist_access_type: String,
+    /// Whether each entry is to hold its result too.
+    #[serde(default)]
+    pub output: bool,
+    /// For range: a session; 0 is the running one, below counts backwards from it.
+    #[serde(default)]
+    pub session: Option<i64>,
+    /// For range: the first line.
+    #[serde(default)]
+    pub start: Option<i64>,
+    /// For range: the line behind the last; absent: to the end.
+    #[serde(default)]
+    pub stop: Option<i64>,
+    /// For tail and search: at most so many, the last ones.
+    #[serde(default)]
+    pub n: Option<i64>,
+    /// For search: a pattern with `*` and `?`.
+    #[serde(default)]
+    pub pattern: Option<String>,
+    /// For search: each source text once.
+    #[serde(default)]
+    pub unique: bool,
+}
+
+/// `comm_info_request`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct CommInfo {
+    /// Only comms of this target.
+    #[serde(default)]
+    pub target_name: Option<String>,
+}
+
+/// Which of the three messages of a comm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommKind {
+    /// `comm_open`
+    Open,
+    /// `comm_msg`
+    Msg,
+    /// `comm_close`
+    Close,
+}
+
+impl CommKind {
+    /// The message type.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            CommKind::Open => "comm_open",
+            CommKind::Msg => "comm_msg",
+            CommKind::Close => "comm_close",
+        }
+    }
+}
+
+/// A message of a comm, in either direction.
+#[derive(Clone, Debug)]
+pub struct Comm {
+    /// Its type.
+    pub kind: CommKind,
+    /// Its content.
+    pub content: CommContent,
+    /// The metadata frame, an object.
+    pub metadata: Value,
+    /// Binary frames.
+    pub buffers: Vec<Vec<u8>>,
+}
+
+impl Comm {
+    fn of(kind: CommKind, content: CommContent, message: &Incoming) -> Self {
+        let metadata = serde_json::from_str(message.metadata.get()).unwrap_or_default();
+        Comm { kind, content, metadata, buffers: message.buffers.clone() }
+    }
+}
+
+/// The content of a comm's message.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct CommContent {
+    /// Which comm.
+    pub comm_id: String,
+    /// Whom it is opened for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_name: Option<String>,
+    /// What the two ends have to say.
+    #[serde(default)]
+    pub data: Value,
 }
 
 /// `interrupt_request`

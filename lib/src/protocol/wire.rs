@@ -259,6 +259,18 @@ impl Session {
         parent: Option<&str>,
         content: Vec<u8>,
     ) -> (Vec<Vec<u8>>, String) {
+        self.frames_with(identities, msg_type, parent, content, b"{}".to_vec())
+    }
+
+    /// As [`Session::frames_of`], with the metadata already encoded; buffers may be put behind.
+    pub fn frames_with(
+        &self,
+        identities: &[Vec<u8>],
+        msg_type: &str,
+        parent: Option<&str>,
+        content: Vec<u8>,
+        metadata: Vec<u8>,
+    ) -> (Vec<Vec<u8>>, String) {
         let msg_id = format!("{}_{}", self.id, self.next.fetch_add(1, Ordering::Relaxed));
         let header = Written {
             msg_id: &msg_id,
@@ -270,7 +282,6 @@ impl Session {
         };
         let header = serde_json::to_vec(&header).expect("a header is JSON");
         let parent = parent.map_or_else(|| b"{}".to_vec(), |parent| parent.as_bytes().to_vec());
-        let metadata = b"{}".to_vec();
         let signature = self.signer.sign([&*header, &parent, &metadata, &content]).into_bytes();
         let mut frames = Vec::with_capacity(identities.len() + 6);
         frames.extend_from_slice(identities);

@@ -82,7 +82,7 @@ fn short(mut rest: &[u8], quote: u8) -> &[u8] {
 }
 
 /// After a long bracket; `None` if there is none here, `Some(None)` if it does not end.
-fn long(rest: &[u8]) -> Option<Option<&[u8]>> {
+pub(super) fn long(rest: &[u8]) -> Option<Option<&[u8]>> {
     let level = rest.strip_prefix(b"[")?.iter().take_while(|byte| **byte == b'=').count();
     (rest.get(level + 1) == Some(&b'[')).then(|| {
         let close: Vec<u8> = [b"]".as_slice(), &b"=".repeat(level), b"]"].concat();

@@ -2,13 +2,20 @@
 //!
 //! A state lives on its script thread. [`run`] knows the script that runs and the coroutines it is in, [`interrupt`] stops it,
 //! [`wait`] is how it waits for work on other threads, [`fault`] how functions for scripts fail. [`stdlib`], [`output`],
-//! [`coroutine`] and [`process`] are the standard library as the policy allows it; then one file per global.
+//! [`coroutine`] and [`process`] are the standard library as the policy allows it; then one file per global. [`completion`] and
+//! [`inspect`] answer what may stand at a [`cursor`] and what is known of a name, by [`look`]ing and from the reference, [`api`].
 
+mod api;
+mod comm;
 mod complete;
+mod completion;
 mod coroutine;
+mod cursor;
 mod fault;
+mod inspect;
 mod interrupt;
 mod json;
+mod look;
 mod output;
 mod process;
 mod run;

@@ -1,19 +1,26 @@
 //! The engine itself: a state, and how a script runs in it.
 #![expect(unsafe_code, reason = "calls the script with a message handler of our own")]
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use mlua::{Function, IntoLua, LuaOptions, MultiValue, Value};
 use mlua_sys as ffi;
 
 use super::interrupt::{self, Alarm, Shared, Stop};
+use super::look::{self, Context, Seen};
 use super::run::{Frame, Run};
 use super::traceback::{self, Trace};
-use super::{complete, coroutine, fault, json, show, stdlib, tool};
-use crate::engine::{Args, Completeness, Engine, Interrupter, Language, Outcome, Output, Script, ScriptError, Shown};
+use super::{comm, complete, completion, coroutine, fault, inspect, json, show, stdlib, tool};
+use crate::engine::{
+    Args, Completeness, Completions, Engine, Inspected, Interrupter, Language, Outcome, Output, Script, ScriptError,
+    Shown,
+};
 use crate::error::{Class, Error, Result};
+use crate::protocol::content::{Comm, CommKind};
 use crate::runtime::Runtime;
 
 /// Longer code is a script, not an expression somebody typed.
@@ -67,6 +74,9 @@ impl Lua {
             coroutine::open(&lua)?;
             json::open(&lua)?;
             tool::open(&lua)?;
+            comm::open(&lua)?;
+            inspect::open(&lua)?;
+            lua.set_app_data(Rc::new(Context { runtime: Arc::clone(&runtime), seen: RefCell::new(Seen::default()) }));
             let limit = runtime.config.engines.lua.max_memory_bytes;
             lua.set_memory_limit(usize::try_from(limit).unwrap_or(usize::MAX))?;
             Ok((lua, main))
@@ -88,6 +98,11 @@ impl Lua {
         let words = script.args.iter().flat_map(|args| &args.words);
         let mut values = words.map(|word| word.as_str().into_lua(&self.lua)).collect::<mlua::Result<MultiValue>>()?;
         values.push_front(Value::Function(self.compile(script)?));
+        Ok(show::shown(&self.lua, &self.call(values)?))
+    }
+
+    /// Calls the first of `values` with the others.
+    fn call(&self, values: MultiValue) -> Result<MultiValue, Failure> {
         let mut status = ffi::LUA_OK;
         // SAFETY: function and arguments are all there is on this stack; the handler goes below them and away again.
         let mut values: MultiValue = unsafe {
@@ -99,7 +114,7 @@ impl Lua {
             })?
         };
         match status {
-            ffi::LUA_OK => Ok(show::shown(&self.lua, &values)),
+            ffi::LUA_OK => Ok(values),
             ffi::LUA_ERRMEM => {
                 drop(values);
                 self.lua.gc_collect()?;
@@ -109,6 +124,55 @@ impl Lua {
             }
             _ => Err(Failure::Raised(values.pop_front().unwrap_or(Value::Nil))),
         }
+    }
+
+    /// Keeps of a script what completion and inspection look for: the text of a cell, where its paths start.
+    fn remember(&self, script: &Script<'_>) {
+        let Some(context) = look::context(&self.lua) else { return };
+        let mut seen = context.seen.borrow_mut();
+        // Several may be called `[*]`.
+        if script.name.starts_with("=[")
+            && script.name != "=[*]"
+            && let Ok(code) = std::str::from_utf8(script.code)
+        {
+            seen.keep(&script.name, code);
+        }
+        if let Some(cwd) = &script.cwd {
+            seen.cwd = Some(cwd.clone());
+        }
+        if let Some(path) = script.name.strip_prefix('@') {
+            let cwd = seen.cwd.as_deref().unwrap_or(self.runtime.policy.workdir());
+            seen.folder = cwd.join(path).parent().map(Into::into);
+        }
+    }
+
+    /// Runs `body` as `script`, within the reach of an interrupt and of its deadline.
+    fn guard(
+        &self,
+        script: &Script<'_>,
+        output: &Arc<dyn Output>,
+        body: impl FnOnce() -> Result<Option<Shown>, Failure>,
+    ) -> Outcome {
+        let run = Run::new(&self.shared, &self.runtime, script, output);
+        let frame = Frame::root(&run, self.main);
+        let (result, stop) = frame.enter(|| {
+            let number = self.shared.begin();
+            let alarm = script.deadline.map(|at| Alarm::set(at, &self.shared, number)).transpose();
+            let result = alarm.map_err(Failure::Error).and_then(|_alarm| {
+                let body = || {
+                    body().map_err(|failure| {
+                        let trace = run.trace.borrow().clone();
+                        self.tell(failure, trace)
+                    })
+                };
+                // What a panic leaves behind is Lua's, whose stack unwound with it.
+                catch_unwind(AssertUnwindSafe(body)).map_err(|panic| Failure::Error(fault::panicked(panic.as_ref())))
+            });
+            (result, self.shared.end())
+        });
+        // SAFETY: the state is ours and this is its thread.
+        unsafe { interrupt::disarm(self.main) };
+        outcome(self, &run, result, stop)
     }
 
     /// The script as a function: an expression if it is one, else statements.
@@ -203,30 +267,51 @@ impl Engine for Lua {
     }
 
     fn execute(&mut self, script: &Script<'_>, output: &Arc<dyn Output>) -> Outcome {
-        let run = Run::new(&self.shared, &self.runtime, script, output);
-        let frame = Frame::root(&run, self.main);
-        let (result, stop) = frame.enter(|| {
-            let number = self.shared.begin();
-            let alarm = script.deadline.map(|at| Alarm::set(at, &self.shared, number)).transpose();
-            let result = alarm.map_err(Failure::Error).and_then(|_alarm| {
-                let body = || {
-                    self.run(script).map_err(|failure| {
-                        let trace = run.trace.borrow().clone();
-                        self.tell(failure, trace)
-                    })
-                };
-                // What a panic leaves behind is Lua's, whose stack unwound with it.
-                catch_unwind(AssertUnwindSafe(body)).map_err(|panic| Failure::Error(fault::panicked(panic.as_ref())))
-            });
-            (result, self.shared.end())
-        });
-        // SAFETY: the state is ours and this is its thread.
-        unsafe { interrupt::disarm(self.main) };
-        outcome(self, &run, result, stop)
+        self.remember(script);
+        self.guard(script, output, || self.run(script))
     }
 
     fn is_complete(&mut self, code: &str) -> Completeness {
         complete::is_complete(&self.lua, code)
+    }
+
+    fn complete(&mut self, code: &str, cursor: usize) -> Completions {
+        // Asked with every key: a fault of ours is not to end the kernel.
+        catch_unwind(AssertUnwindSafe(|| completion::complete(&self.lua, code, cursor))).unwrap_or_else(|panic| {
+            log::error!("complete: {}", fault::panicked(panic.as_ref()));
+            Completions { start: cursor, end: cursor, ..Completions::default() }
+        })
+    }
+
+    fn inspect(&mut self, code: &str, cursor: usize, source: bool) -> Option<Inspected> {
+        catch_unwind(AssertUnwindSafe(|| inspect::inspect(&self.lua, code, cursor, source))).unwrap_or_else(|panic| {
+            log::error!("inspect: {}", fault::panicked(panic.as_ref()));
+            None
+        })
+    }
+
+    fn comm(&mut self, message: &Comm, deadline: Option<Instant>, output: &Arc<dyn Output>) -> Option<Outcome> {
+        let script = Script { name: format!("={}", message.kind.name()), deadline, ..Script::default() };
+        let call = match comm::arrived(&self.lua, message) {
+            Ok(None) => return None,
+            Ok(Some(None)) => return Some(Outcome::default()),
+            Ok(Some(Some(call))) => Ok(call),
+            Err(error) => Err(error),
+        };
+        let outcome = self.guard(&script, output, || {
+            let (function, args) = call?;
+            let mut values = MultiValue::from_vec(args);
+            values.push_front(Value::Function(function));
+            self.call(values).map(|_| None)
+        });
+        if outcome.error.is_some() && message.kind == CommKind::Open {
+            comm::forget(&self.lua, &message.content.comm_id);
+        }
+        Some(outcome)
+    }
+
+    fn comms(&mut self) -> Vec<(String, String)> {
+        comm::list(&self.lua)
     }
 
     fn interrupter(&self) -> Interrupter {

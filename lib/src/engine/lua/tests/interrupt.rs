@@ -304,13 +304,18 @@ fn storms() {
 #[test]
 fn a_finalizer_that_loops_is_stuck_and_known() {
     let ready = std::sync::mpsc::channel();
+    let kept = Arc::new(Kept::default());
+    let output = Arc::clone(&kept) as Arc<dyn Output>;
     // The thread is left behind: nothing can end it. The process ends with the tests.
     thread::spawn(move || {
         let mut engine = engine();
         ready.0.send(engine.interrupter()).unwrap();
-        run(&mut engine, "setmetatable({}, {__gc = function() while true do end end}) collectgarbage()");
+        let code = "setmetatable({}, {__gc = function() print('loops') while true do end end}) collectgarbage()";
+        engine.execute(&script(code), &output);
     });
     let interrupter = ready.1.recv().unwrap();
+    // Before that it would only end the script.
+    soon(Duration::from_secs(5), || !kept.text().is_empty());
     soon(Duration::from_secs(2), || {
         interrupter.0.interrupt(Reason::Interrupt);
         interrupter.0.pending_since().is_some()

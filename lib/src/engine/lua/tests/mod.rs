@@ -1,5 +1,7 @@
 //! What the engine does, through its public face. `policy` and `tool` need a policy and a registry that work.
 
+mod asking;
+mod comm;
 mod errors;
 mod interrupt;
 mod language;
