@@ -19,6 +19,7 @@ PAGES7 = llmspell.7 llmspell-protocol.7
 TEXTS = README.md CHANGELOG.md SECURITY.md LICENSE-APACHE LICENSE-MIT
 SCRIPTS = errors.lua fetch.lua hello.lua progress.lua quickstart.lua
 CONFIGS = anthropic.toml local.toml openai.toml
+NOTEBOOKS = data.ipynb tools.ipynb tour.ipynb
 
 BIN = $(DESTDIR)$(PREFIX)/bin
 MAN = $(DESTDIR)$(PREFIX)/share/man
@@ -35,7 +36,7 @@ test:
 
 install:
 	@test -x "$(BUILD)/llmspell-run" || { echo "nothing is built in $(BUILD): run make first" >&2; exit 1; }
-	umask 022; mkdir -p "$(BIN)" "$(MAN)/man1" "$(MAN)/man5" "$(MAN)/man7" "$(DOC)/examples/config" "$(BASH)" "$(ZSH)" "$(FISH)"
+	umask 022; mkdir -p "$(BIN)" "$(MAN)/man1" "$(MAN)/man5" "$(MAN)/man7" "$(DOC)/examples/config" "$(DOC)/examples/notebooks" "$(BASH)" "$(ZSH)" "$(FISH)"
 	for program in $(PROGRAMS); do install -m 755 "$(BUILD)/$$program" "$(BIN)/" || exit; done
 	ln -sf llmspell-run "$(BIN)/llmspell"
 	cd man && install -m 644 $(PAGES1) "$(MAN)/man1/"
@@ -44,6 +45,7 @@ install:
 	install -m 644 $(TEXTS) "$(DOC)/"
 	cd examples && install -m 644 $(SCRIPTS) "$(DOC)/examples/"
 	cd examples/config && install -m 644 $(CONFIGS) "$(DOC)/examples/config/"
+	cd examples/notebooks && install -m 644 $(NOTEBOOKS) "$(DOC)/examples/notebooks/"
 	umask 022; for program in $(PROGRAMS); do \
 	    "$(BIN)/$$program" --generate bash >"$(BASH)/$$program" && \
 	    "$(BIN)/$$program" --generate zsh >"$(ZSH)/_$$program" && \

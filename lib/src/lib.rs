@@ -42,6 +42,8 @@ pub mod engine;
 pub mod doctor;
 #[cfg(feature = "runtime")]
 pub mod kernel;
+#[cfg(feature = "runtime")]
+pub mod kernelspec;
 
 #[cfg(all(feature = "runtime", any(test, feature = "fuzz")))]
 #[doc(hidden)]

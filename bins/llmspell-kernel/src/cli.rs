@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use llmspell::cli::{Command, Engine, Example, Flag, Group, Operand, Permissions, names};
 use llmspell::error::Result;
 use llmspell::home::check_id;
+use llmspell::kernelspec::{Place, Spec};
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,12 @@ pub(crate) enum Action {
     ConfigMigrate { file: Option<PathBuf>, write: bool },
     /// Look for what would keep a kernel from working.
     Doctor { json: bool },
+    /// Tell Jupyter of the kernel.
+    Install { place: Place, spec: Spec },
+    /// Tell it no more.
+    Uninstall { place: Place, name: Option<String> },
+    /// Print the kernelspecs.
+    List { place: Place, json: bool },
 }
 
 /// A kernel to serve. What is `None` is left to the configuration.
@@ -135,6 +142,9 @@ pub(crate) struct Draft {
     file: Option<PathBuf>,
     force: bool,
     write: bool,
+    place: Place,
+    name: Option<String>,
+    display_name: Option<String>,
 }
 
 impl AsMut<Permissions> for Draft {
@@ -261,6 +271,64 @@ const PRINTED: Group<Draft> = Group::new(
     &[Flag::switch("json", |draft: &mut Draft| draft.json = true).doc("Print one JSON document, for programs.")],
 );
 
+const PLACE: Group<Draft> = Group::new(
+    "Place",
+    &[
+        Flag::switch("user", |draft: &mut Draft| draft.place = Place::User)
+            .excludes(&["sys-prefix", "prefix"])
+            .doc("In the user's own folder of Jupyter. This is the default."),
+        Flag::switch("sys-prefix", |draft: &mut Draft| draft.place = Place::Environment)
+            .excludes(&["user", "prefix"])
+            .doc("In the active Python environment."),
+        Flag::value("prefix", "DIR", |draft: &mut Draft, value| {
+            draft.place = Place::Prefix(value.path()?);
+            Ok(())
+        })
+        .excludes(&["user", "sys-prefix"])
+        .doc("In `DIR/share/jupyter`."),
+    ],
+);
+
+const NAME: Flag<Draft> = Flag::value("name", "NAME", |draft: &mut Draft, value| {
+    draft.name = Some(value.into_text()?);
+    Ok(())
+})
+.doc("Call the kernelspec NAME. The default is `llmspell`.");
+
+const INSTALL: Command<Draft, Args> = Command::new("install", "tell Jupyter of this kernel")
+    .about(&["Writes a kernelspec: a folder with a description and logos, in which this program stands with its full \
+              path. One that an earlier `install` wrote is replaced, another kernel's is not."])
+    .flags(&[
+        PLACE,
+        Group::new(
+            "Kernelspec",
+            &[
+                NAME,
+                Flag::value("display-name", "TEXT", |draft: &mut Draft, value| {
+                    draft.display_name = Some(value.into_text()?);
+                    Ok(())
+                })
+                .doc("Let Jupyter show TEXT. The default is `Lua (llmspell)`."),
+                Flag::ENGINE,
+            ],
+        ),
+    ])
+    .make(|draft| {
+        let Draft { place, name, display_name, config, engine, .. } = draft;
+        let engine = engine.map(|engine| engine.name().to_owned());
+        Draft::act(None, Action::Install { place, spec: Spec { name, display_name, config, engine } })
+    });
+
+const UNINSTALL: Command<Draft, Args> = Command::new("uninstall", "remove what install wrote")
+    .about(&["Removes a kernelspec that `install` wrote from the place that is named. Running kernels go on."])
+    .flags(&[PLACE, Group::new("Kernelspec", &[NAME])])
+    .make(|draft| Draft::act(draft.config, Action::Uninstall { place: draft.place, name: draft.name }));
+
+const LIST: Command<Draft, Args> = Command::new("list", "print the kernelspecs that install wrote")
+    .about(&["Looks wherever Jupyter does, and in the place that is named."])
+    .flags(&[PLACE, PRINTED])
+    .make(|draft| Draft::act(draft.config, Action::List { place: draft.place, json: draft.json }));
+
 const FILE: Operand<Draft> = Operand::new("FILE", |draft: &mut Draft, value| {
     draft.file = Some(value.path()?);
     Ok(())
@@ -327,7 +395,12 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
          alike.",
     "Flags win over the environment, the environment over the configuration file, the file over the defaults.",
 ])
-.synopsis(&["[start] [FLAGS]", "config show|check|init|migrate [FLAGS] [OPERANDS]", "doctor [FLAGS]"])
+.synopsis(&[
+    "[start] [FLAGS]",
+    "config show|check|init|migrate [FLAGS] [OPERANDS]",
+    "doctor [FLAGS]",
+    "install|uninstall|list [FLAGS]",
+])
 .common(&[CONFIGURATION])
 .flags(&[ADDRESS, RUNNING, Group::PERMISSIONS])
 .commands(&[
@@ -341,6 +414,9 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
                  the system. Exits with 1 if something would keep a kernel from working."])
         .flags(&[PRINTED])
         .make(|draft| Draft::act(draft.config, Action::Doctor { json: draft.json })),
+    INSTALL,
+    UNINSTALL,
+    LIST,
 ])
 .make(Draft::serve)
 .environment(&[("LLMSPELL_HOME", "The folder of all files instead of `~/.llmspell`.")])
@@ -363,6 +439,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
     Example::new("Stop it.", "kill -TERM $(cat ~/.llmspell/kernel/llmspell-kernel.pid)"),
     Example::new("Start a configuration of your own.", "llmspell-kernel config init -o ~/.llmspell/config.toml"),
     Example::new("Ask whether a configuration is right.", "llmspell-kernel config check ~/.llmspell/config.toml"),
+    Example::new("Make it a choice in Jupyter.", "llmspell-kernel install"),
     Example::new("Ask whether a kernel would work here.", "llmspell-kernel doctor"),
 ])
 .see_also(&["llmspell-run(1)", "llmspell-tool(1)", "llmspell.toml(5)", "llmspell(7)", "llmspell-protocol(7)"]);
@@ -433,6 +510,11 @@ mod tests {
         assert_eq!(action("config init -o x --force"), Action::ConfigInit { output: Some("x".into()), force: true });
         assert_eq!(action("config migrate x --write"), Action::ConfigMigrate { file: Some("x".into()), write: true });
         assert_eq!(action("doctor --json"), Action::Doctor { json: true });
+        let spec = Spec { name: Some("n".into()), config: Some("c".into()), ..Spec::default() };
+        let place = Place::Prefix("/p".into());
+        assert_eq!(action("install --prefix /p --name n -c c"), Action::Install { place: place.clone(), spec });
+        assert_eq!(action("uninstall --sys-prefix"), Action::Uninstall { place: Place::Environment, name: None });
+        assert_eq!(action("list --prefix /p --json"), Action::List { place, json: true });
         assert_eq!(args("-c x config check").unwrap().config, Some("x".into()));
         for (line, text) in [
             ("config", "a command is missing"),

@@ -10,6 +10,7 @@ use llmspell::cli::{Engine, main as program, print, report};
 use llmspell::config::{Config, Loaded, Sources, commands};
 use llmspell::error::{Class, Error, Result};
 use llmspell::kernel::{self, Settings};
+use llmspell::kernelspec::{self, Folders};
 use llmspell::protocol::connection::Transport;
 use llmspell::runtime::Runtime;
 use llmspell::security::Policy;
@@ -43,6 +44,26 @@ fn run(args: Args) -> Result<u8> {
         Action::ConfigMigrate { file, write } => {
             let file = file.or(sources.file).unwrap_or_else(|| sources.home.config_file());
             print(&commands::migrate(&file, write)?).map(|()| 0)
+        }
+        Action::Install { place, spec } => {
+            let installed = kernelspec::install(&Folders::of_process(), &place, &spec)?;
+            print(&format!("installed kernelspec {} in {}\n", installed.name, installed.folder.display())).map(|()| 0)
+        }
+        Action::Uninstall { place, name } => {
+            let folder = kernelspec::uninstall(&Folders::of_process(), &place, name.as_deref())?;
+            print(&format!("removed {}\n", folder.display())).map(|()| 0)
+        }
+        Action::List { place, json } => {
+            let found = kernelspec::list(&Folders::of_process(), &place);
+            if json {
+                return print(&format!("{}\n", serde_json::json!({ "kernelspecs": found }))).map(|()| 0);
+            }
+            let width = found.iter().map(|one| one.name.len()).max().unwrap_or(0);
+            for one in found {
+                let missing = if one.works { "" } else { "  (its program is gone)" };
+                print(&format!("{:width$}  {}{missing}\n", one.name, one.folder.display()))?;
+            }
+            Ok(0)
         }
         Action::Doctor { json } => {
             let loaded = Config::survey(&sources);

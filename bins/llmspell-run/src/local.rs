@@ -10,6 +10,7 @@ use llmspell::cli::{is_closed_output, output_error, report};
 use llmspell::daemon::{leave, signal_fd};
 use llmspell::engine::{Interrupter, Output, Reason, Stream};
 use llmspell::error::{Class, Error, Result};
+use llmspell::protocol::content::Display;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
@@ -33,6 +34,7 @@ pub(crate) struct Local {
 
 struct Gathered {
     bytes: Vec<u8>,
+    progress: Progress,
     /// What is kept instead of being written, for `--json`: stdout and stderr.
     kept: Option<[Vec<u8>; 2]>,
     /// Whether nobody reads our standard output any more.
@@ -45,7 +47,12 @@ impl Local {
     pub(crate) fn new(keep: bool, deadline: Option<Instant>) -> Result<(Arc<Self>, OwnedFd)> {
         let (stop, tell) = rustix::pipe::pipe().map_err(|e| Error::system("pipe", e.into()))?;
         let local = Local {
-            out: Mutex::new(Gathered { bytes: Vec::new(), kept: keep.then(Default::default), closed: false }),
+            out: Mutex::new(Gathered {
+                bytes: Vec::new(),
+                progress: Progress::default(),
+                kept: keep.then(Default::default),
+                closed: false,
+            }),
             terminal: std::io::stdout().is_terminal(),
             input: Mutex::new(standard_input()?),
             stop,
@@ -73,6 +80,11 @@ impl Local {
         self.lock().closed
     }
 
+    /// Ends what is drawn in place.
+    pub(crate) fn end(&self) {
+        self.lock().progress.end();
+    }
+
     /// What was kept: stdout and stderr.
     pub(crate) fn kept(&self) -> [String; 2] {
         let kept = self.lock().kept.take().unwrap_or_default();
@@ -88,6 +100,9 @@ impl Output for Local {
         if let Some(kept) = &mut out.kept {
             kept[usize::from(stream == Stream::Stderr)].extend_from_slice(bytes);
             return Ok(());
+        }
+        if out.progress.hide() {
+            out.write_out(&self.stop)?;
         }
         match stream {
             Stream::Stdout => {
@@ -107,6 +122,26 @@ impl Output for Local {
 
     fn flush(&self) -> Result<()> {
         self.lock().write_out(&self.stop)
+    }
+
+    fn display(&self, display: &Display, _update: bool) -> Result<()> {
+        if let Some(ended) = display.transient.progress_ended {
+            let mut out = self.lock();
+            if out.kept.is_none() {
+                out.write_out(&self.stop)?;
+                out.progress.draw(display.text().unwrap_or_default(), ended);
+            }
+            return Ok(());
+        }
+        match display.text() {
+            Some(text) => self.write(Stream::Stdout, format!("{text}\n").as_bytes()),
+            None => Ok(()),
+        }
+    }
+
+    fn clear(&self, _wait: bool) -> Result<()> {
+        // What a terminal or a file has, it keeps.
+        Ok(())
     }
 
     fn input(&self, prompt: &str, password: bool) -> Result<Option<String>> {
@@ -143,6 +178,46 @@ impl Gathered {
         self.bytes.clear();
         result.inspect_err(|error| self.closed |= is_closed_output(error))
     }
+}
+
+/// Progress: on a terminal one line of standard error that is drawn again, elsewhere its last state.
+#[derive(Default)]
+pub(crate) struct Progress {
+    /// Whether its line is on the terminal and not ended.
+    drawn: bool,
+}
+
+impl Progress {
+    /// Makes room for other output; true if there was a line.
+    pub(crate) fn hide(&mut self) -> bool {
+        let drawn = std::mem::take(&mut self.drawn);
+        if drawn {
+            let _ = std::io::stderr().write_all(b"\r\x1b[2K");
+        }
+        drawn
+    }
+
+    pub(crate) fn draw(&mut self, text: &str, ended: bool) {
+        let terminal = std::io::stderr().is_terminal();
+        self.hide();
+        if terminal || ended {
+            let line = text.lines().next().unwrap_or_default();
+            let _ = std::io::stderr().write_all(format!("{line}{}", if ended { "\n" } else { "" }).as_bytes());
+        }
+        self.drawn = terminal && !ended;
+    }
+
+    /// Leaves the line where it is.
+    pub(crate) fn end(&mut self) {
+        if std::mem::take(&mut self.drawn) {
+            let _ = std::io::stderr().write_all(b"\n");
+        }
+    }
+}
+
+/// Whether what we write to standard error may be coloured.
+pub(crate) fn colours() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Our standard input, buffered by us: what poll cannot see must be known.

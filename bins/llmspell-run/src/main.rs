@@ -18,7 +18,7 @@ use llmspell::engine::{self, Outcome, Output};
 use llmspell::error::{Class, Error, Result};
 use llmspell::home::Home;
 use llmspell::log;
-use llmspell::protocol::content::{ErrorContent, Execute, InputReply};
+use llmspell::protocol::content::{Display, ErrorContent, Execute, InputReply};
 use llmspell::runtime::Runtime;
 use llmspell::security::Policy;
 use serde_json::{Map, Value, json};
@@ -115,8 +115,8 @@ impl End {
         if let (Some(error), None, false) = (&self.error, self.exit, self.closed) {
             let mut text = Error::from(error);
             if args.talk != Talk::Quiet && error.traceback.len() > 1 {
-                let lines = error.traceback[1..].join("\n\t");
-                text = Error::new(text.class(), format!("{}\nstack traceback:\n\t{lines}", text.text()));
+                let lines = error.traceback[1..].join("\n");
+                text = Error::new(text.class(), format!("{}\n{lines}", text.text()));
                 if let Some(hint) = &error.hint {
                     text = text.hint(hint.clone());
                 }
@@ -196,6 +196,7 @@ fn in_process(args: &Args, source: &Source) -> Result<End> {
         },
         &output,
     );
+    local.end();
     let flushed = local.flush();
     let closed = local.is_closed();
     if !closed && outcome.error.is_none() {
@@ -204,7 +205,15 @@ fn in_process(args: &Args, source: &Source) -> Result<End> {
     let [stdout, stderr] = local.kept();
     let Outcome { value, error, exit } = outcome;
     let (value, text) = value.map_or((None, None), |shown| (shown.json, Some(shown.text)));
-    Ok(End { value, text, error: error.as_ref().map(ErrorContent::from), exit, stdout, stderr, closed })
+    Ok(End {
+        value,
+        text,
+        error: error.map(|error| error.content(!args.json && local::colours())),
+        exit,
+        stdout,
+        stderr,
+        closed,
+    })
 }
 
 fn in_kernel(args: &Args, source: &Source, id: Option<&str>, file: Option<&Path>) -> Result<End> {
@@ -234,9 +243,13 @@ fn in_kernel(args: &Args, source: &Source, id: Option<&str>, file: Option<&Path>
         timeout: args.timeout.filter(|limit| !limit.is_zero()).map(|limit| limit.as_secs_f64()),
     };
     let mut end = End::default();
+    let mut progress = local::Progress::default();
     let stdin = std::io::stdin();
     let mut asker = local::Asker::new()?;
     let mut on_event = |event| -> Result<Option<InputReply>> {
+        if matches!(event, Event::Stream(_) | Event::Input(_)) {
+            progress.hide();
+        }
         match event {
             Event::Stream(stream) if args.json && stream.name == "stderr" => end.stderr.push_str(&stream.text),
             Event::Stream(stream) if args.json => end.stdout.push_str(&stream.text),
@@ -244,7 +257,15 @@ fn in_kernel(args: &Args, source: &Source, id: Option<&str>, file: Option<&Path>
                 let _ = std::io::stderr().write_all(stream.text.as_bytes());
             }
             Event::Stream(stream) => print(&stream.text)?,
-            Event::Display(bundle) => print_bundle(&bundle, args.json, &mut end.stdout)?,
+            Event::Display(display) | Event::Update(display) => match display.transient.progress_ended {
+                Some(_) if args.json => {}
+                Some(ended) => progress.draw(display.text().unwrap_or_default(), ended),
+                None => {
+                    progress.hide();
+                    print_display(&display, args.json, &mut end.stdout)?;
+                }
+            },
+            Event::Clear(_) => {}
             Event::Result(bundle) => {
                 end.value = bundle.get("application/json").cloned();
                 end.text = bundle.get("text/plain").and_then(Value::as_str).map(str::to_owned);
@@ -273,7 +294,14 @@ fn in_kernel(args: &Args, source: &Source, id: Option<&str>, file: Option<&Path>
         Err(error) if is_closed_output(&error) => return Ok(End { closed: true, ..End::default() }),
         Err(error) => return Err(error),
     };
+    progress.end();
     end.finish(reply);
+    if let Some(error) = end.error.as_mut().filter(|_| args.json || !local::colours()) {
+        error.traceback = error.traceback.iter().map(|line| without_colours(line)).collect();
+        if let Some(first) = error.traceback.first_mut() {
+            first.clone_from(&error.evalue);
+        }
+    }
     Ok(end)
 }
 
@@ -290,14 +318,21 @@ impl End {
 }
 
 /// The text of something displayed.
-fn print_bundle(bundle: &Value, keep: bool, kept: &mut String) -> Result<()> {
-    let Some(text) = bundle.get("text/plain").and_then(Value::as_str) else { return Ok(()) };
+fn print_display(display: &Display, keep: bool, kept: &mut String) -> Result<()> {
+    let Some(text) = display.text() else { return Ok(()) };
     if keep {
         kept.push_str(text);
         kept.push('\n');
         return Ok(());
     }
     print(&format!("{text}\n"))
+}
+
+/// `text` without the codes that colour it.
+fn without_colours(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once('m').map_or(part, |(_, rest)| rest))
 }
 
 fn eprint(text: &str) {

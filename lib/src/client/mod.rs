@@ -20,7 +20,7 @@ pub use private::{Private, Program};
 use crate::error::{Class, Error, Result};
 use crate::protocol::connection::{Channel, Connection};
 use crate::protocol::content::{
-    ErrorContent, Execute, InputReply, InputRequest, Interrupt, Shutdown, StreamContent, Tool,
+    ClearOutput, Display, ErrorContent, Execute, InputReply, InputRequest, Interrupt, Shutdown, StreamContent, Tool,
 };
 use crate::protocol::wire::{Incoming, Session};
 
@@ -36,8 +36,12 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 pub enum Event {
     /// Output.
     Stream(StreamContent),
-    /// A MIME bundle to show: `display_data`.
-    Display(Value),
+    /// Something to show.
+    Display(Display),
+    /// Something shown earlier, as it is now.
+    Update(Display),
+    /// What was shown so far is to go.
+    Clear(ClearOutput),
     /// A MIME bundle: the value of the script.
     Result(Value),
     /// The script's error; the reply repeats it.
@@ -307,7 +311,9 @@ impl Client {
         let event = match message.header.msg_type.as_str() {
             "status" => return Ok(message.content.get().contains("\"idle\"")),
             "stream" => content(message).map(Event::Stream),
-            "display_data" => content(message).map(|mut value: Value| Event::Display(value["data"].take())),
+            "display_data" => content(message).map(Event::Display),
+            "update_display_data" => content(message).map(Event::Update),
+            "clear_output" => content(message).map(Event::Clear),
             "execute_result" => content(message).map(|mut value: Value| Event::Result(value["data"].take())),
             "error" => content(message).map(Event::Error),
             _ => None,

@@ -11,7 +11,7 @@ use std::time::Instant;
 use serde_json::{Map, Value};
 
 use crate::error::{Class, Error, Result};
-use crate::protocol::content::{Comm, ErrorContent};
+use crate::protocol::content::{Comm, Display, ErrorContent};
 use crate::runtime::Runtime;
 
 /// The engines a build can have, in the order of preference.
@@ -169,6 +169,18 @@ pub trait Output: Send + Sync {
     /// As `write`.
     fn flush(&self) -> Result<()>;
 
+    /// Shows `display`, or with `update` what was shown under its id as it is now. In order with what is written.
+    ///
+    /// # Errors
+    /// As `write`.
+    fn display(&self, display: &Display, update: bool) -> Result<()>;
+
+    /// Takes away what was shown so far, with `wait` once something new is shown.
+    ///
+    /// # Errors
+    /// As `write`.
+    fn clear(&self, wait: bool) -> Result<()>;
+
     /// Asks the user for a line; without the newline. `None` at the end of input. `password`: do not echo.
     /// Waits until answered; whoever interrupts the engine also ends this wait, with `Interrupted`.
     ///
@@ -219,7 +231,7 @@ impl Outcome {
     #[must_use]
     pub fn error_content(&self) -> Option<ErrorContent> {
         match (&self.error, self.exit) {
-            (Some(error), _) => Some(error.into()),
+            (Some(error), _) => Some(error.content(true)),
             (None, None | Some(0)) => None,
             (None, Some(code)) => Some(ErrorContent {
                 ename: "SystemExit".into(),
@@ -231,14 +243,16 @@ impl Outcome {
     }
 }
 
-impl From<&ScriptError> for ErrorContent {
-    fn from(error: &ScriptError) -> Self {
+impl ScriptError {
+    /// As messages carry it, its report coloured or not.
+    #[must_use]
+    pub fn content(&self, coloured: bool) -> ErrorContent {
         ErrorContent {
-            ename: error.ename.clone(),
-            evalue: error.evalue.clone(),
-            traceback: error.traceback.clone(),
-            class: error.class.row().name.into(),
-            hint: error.hint.clone(),
+            ename: self.ename.clone(),
+            evalue: self.evalue.clone(),
+            traceback: self.report(coloured),
+            class: self.class.row().name.into(),
+            hint: self.hint.clone(),
             exit: None,
         }
     }
@@ -251,6 +265,24 @@ pub struct Shown {
     pub text: String,
     /// As JSON, when it has that shape.
     pub json: Option<Value>,
+    /// As HTML, when it is a list of records.
+    pub html: Option<String>,
+}
+
+impl Shown {
+    /// As a MIME bundle.
+    #[must_use]
+    pub fn bundle(&self) -> Map<String, Value> {
+        let mut bundle = Map::new();
+        bundle.insert("text/plain".into(), self.text.clone().into());
+        if let Some(json @ (Value::Object(_) | Value::Array(_))) = &self.json {
+            bundle.insert("application/json".into(), json.clone());
+        }
+        if let Some(html) = &self.html {
+            bundle.insert("text/html".into(), html.clone().into());
+        }
+        bundle
+    }
 }
 
 /// A script's error.
@@ -266,6 +298,52 @@ pub struct ScriptError {
     pub traceback: Vec<String>,
     /// The next step, when the error had one.
     pub hint: Option<String>,
+    /// The lines of the script around its place.
+    pub excerpt: Option<Box<Excerpt>>,
+}
+
+/// Lines of a script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Excerpt {
+    /// Number of the first one.
+    pub first: usize,
+    /// Number of the one that is meant.
+    pub line: usize,
+    /// The lines.
+    pub lines: Vec<String>,
+}
+
+impl ScriptError {
+    /// Message, lines of the script, callers: for people. `coloured` by the codes of terminals, which notebooks know too; the
+    /// message then has the kind of the error in front and the hint behind it.
+    #[must_use]
+    pub fn report(&self, coloured: bool) -> Vec<String> {
+        let paint = |code: &str, text: &str| match coloured {
+            true => format!("\x1b[{code}m{text}\x1b[0m"),
+            false => text.to_owned(),
+        };
+        let mut lines = vec![self.evalue.clone()];
+        if coloured {
+            lines[0] = format!("{}: {}", paint("1;31", &self.ename), self.evalue);
+            lines[0].extend(self.hint.iter().map(|hint| format!("\n{}: {hint}", paint("33", "hint"))));
+        }
+        if let Some(excerpt) = &self.excerpt {
+            for (number, text) in (excerpt.first..).zip(&excerpt.lines) {
+                let meant = number == excerpt.line;
+                let head = format!("{} {number:>4} | ", if meant { "-->" } else { "   " });
+                lines.push(format!("{}{text}", paint(if meant { "1;32" } else { "2" }, &head)));
+            }
+        }
+        let callers = self.traceback.iter().skip(1).map(|line| match line.split_once(": in ") {
+            Some((place, what)) => format!("\t{} in {what}", paint("36", &format!("{place}:"))),
+            None => format!("\t{line}"),
+        });
+        if self.traceback.len() > 1 {
+            lines.push("stack traceback:".into());
+        }
+        lines.extend(callers);
+        lines
+    }
 }
 
 /// Answer to "is this code complete?".

@@ -151,6 +151,19 @@ impl Outbox {
         self.push(Out::Iopub(frames), false);
     }
 
+    /// As `publish`, for what a script may send without end: waits while the io thread is far behind.
+    pub(super) fn show<C: Serialize>(&self, parent: &str, msg_type: &str, content: &C) {
+        let (frames, _) = self.session.frames(&[msg_type.as_bytes().to_vec()], msg_type, Some(parent), content);
+        let mut queue = self.lock();
+        while queue.backlog > BACKLOG_SIZE && !queue.closed {
+            queue = self.drained.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.end_stream(&mut queue);
+        queue.backlog += size(&frames);
+        queue.out.push(Out::Iopub(frames));
+        self.tell(&mut queue);
+    }
+
     /// `busy`, `idle` or `starting`. Idle is the last of a request, so all of it leaves now.
     pub(super) fn status(&self, parent: Option<&str>, state: &str) {
         let content = StatusContent { execution_state: state.into() };
@@ -276,9 +289,11 @@ impl Outbox {
     }
 }
 
-/// Bytes of a message's frames; counted for stream messages only.
+/// Bytes of a message's frames; counted only for what a script may send without end.
 pub(super) fn size(frames: &Frames) -> usize {
-    if frames.first().is_some_and(|topic| topic == b"stream") { frames.iter().map(Vec::len).sum() } else { 0 }
+    const COUNTED: [&[u8]; 4] = [b"stream", b"display_data", b"update_display_data", b"clear_output"];
+    let counted = frames.first().is_some_and(|topic| COUNTED.contains(&topic.as_slice()));
+    if counted { frames.iter().map(Vec::len).sum() } else { 0 }
 }
 
 /// How many bytes are left when a character that is cut at the end is left out.

@@ -16,9 +16,9 @@ use super::info::KernelInfo;
 use super::input::Gate;
 use super::look;
 use super::outbox::{Outbox, Parent};
-use crate::engine::{Args, Completeness, Engine, Inspected, Output, Script, Shown, Stream};
+use crate::engine::{Args, Completeness, Engine, Inspected, Output, Script, Stream};
 use crate::error::{Class, Error, Result};
-use crate::protocol::content::{Comm, ErrorContent, Execute, InputRequest, Request};
+use crate::protocol::content::{ClearOutput, Comm, Display, ErrorContent, Execute, InputRequest, Request};
 
 /// After an error, requests that were sent before it may still arrive for this long; they are aborted too.
 const ABORT_WINDOW: Duration = Duration::from_millis(100);
@@ -177,7 +177,7 @@ impl ScriptThread {
         match outcome.error_content() {
             None => {
                 if let (Some(value), false) = (&outcome.value, request.silent) {
-                    let content = json!({"execution_count": count, "data": bundle(value), "metadata": {}});
+                    let content = json!({"execution_count": count, "data": value.bundle(), "metadata": {}});
                     self.outbox.publish(Some(&parent.header), "execute_result", &content);
                 }
                 let expressions = self.user_expressions(&request.user_expressions, &script, &output);
@@ -242,7 +242,7 @@ impl ScriptThread {
             stopped = error.as_ref().filter(is_stop).cloned();
             let result = match (error, &outcome.value) {
                 (Some(error), _) => Value::Object(error.reply()),
-                (None, Some(value)) => json!({"status": "ok", "data": bundle(value), "metadata": {}}),
+                (None, Some(value)) => json!({"status": "ok", "data": value.bundle(), "metadata": {}}),
                 (None, None) => json!({"status": "ok", "data": {"text/plain": "nil"}, "metadata": {}}),
             };
             results.insert(name.clone(), result);
@@ -264,15 +264,6 @@ pub(super) fn reply_type(request: &Request) -> &'static str {
         Request::Comm(_) => "",
         _ => "kernel_info_reply",
     }
-}
-
-/// A value as a MIME bundle.
-fn bundle(value: &Shown) -> Value {
-    let mut bundle = json!({"text/plain": value.text});
-    if let Some(json @ (Value::Object(_) | Value::Array(_))) = &value.json {
-        bundle["application/json"] = json.clone();
-    }
-    bundle
 }
 
 /// The client whose request runs: its output goes to iopub, its questions to stdin.
@@ -303,6 +294,21 @@ impl Output for Requester {
 
     fn flush(&self) -> Result<()> {
         self.outbox.flush();
+        Ok(())
+    }
+
+    fn display(&self, display: &Display, update: bool) -> Result<()> {
+        if !self.silent {
+            let msg_type = if update { "update_display_data" } else { "display_data" };
+            self.outbox.show(&self.parent.header, msg_type, display);
+        }
+        Ok(())
+    }
+
+    fn clear(&self, wait: bool) -> Result<()> {
+        if !self.silent {
+            self.outbox.show(&self.parent.header, "clear_output", &ClearOutput { wait });
+        }
         Ok(())
     }
 

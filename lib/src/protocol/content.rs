@@ -370,6 +370,46 @@ pub struct StreamContent {
     pub text: String,
 }
 
+/// A `display_data` or `update_display_data` message.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Display {
+    /// What to show, by MIME type.
+    pub data: Map<String, Value>,
+    /// How to show it, by MIME type.
+    #[serde(default)]
+    pub metadata: Map<String, Value>,
+    /// What notebooks do not store.
+    #[serde(default)]
+    pub transient: Transient,
+}
+
+impl Display {
+    /// What a terminal shows of it.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        self.data.get("text/plain").and_then(Value::as_str)
+    }
+}
+
+/// `transient` of a [`Display`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Transient {
+    /// By which it is updated later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_id: Option<String>,
+    /// Ours: it is the progress of something, which a terminal draws as one line in place; true when that ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress_ended: Option<bool>,
+}
+
+/// A `clear_output` message.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ClearOutput {
+    /// Whether to wait for the next output.
+    #[serde(default)]
+    pub wait: bool,
+}
+
 /// A `status` message.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StatusContent {

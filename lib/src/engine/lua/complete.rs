@@ -2,11 +2,15 @@
 
 use mlua::Lua;
 
+use super::expression;
 use super::stdlib::compile;
 use crate::engine::Completeness;
 
 /// Whether `code` can be run, as an expression or as statements.
 pub(super) fn is_complete(lua: &Lua, code: &str) -> Completeness {
+    if expression::compile_value(lua, code.as_bytes(), "=code").is_some() {
+        return Completeness::Complete;
+    }
     let mut incomplete = false;
     for code in [code, &format!("return {code}")] {
         match compile(lua, code.as_bytes(), "=code", None) {

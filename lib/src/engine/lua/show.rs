@@ -4,6 +4,7 @@ use mlua::{Function, Lua, MultiValue, Table, Value};
 
 use super::fault;
 use super::json;
+use super::records::Records;
 use super::run;
 use crate::engine::Shown;
 
@@ -14,30 +15,90 @@ const WIDEST: usize = 200;
 /// Where the whole text is cut, in bytes.
 const LONGEST: usize = 64 << 10;
 
-/// What a script returned; `None` for nothing and for a lone nil.
+/// A table that does not fit into so many characters gets a line for each of its entries.
+const LINE: usize = 100;
+
+/// What a script returned; `None` for nothing, a lone nil, and what was shown already.
 pub(super) fn shown(lua: &Lua, values: &MultiValue) -> Option<Shown> {
     if values.iter().all(Value::is_nil) && values.len() < 2 {
         return None;
     }
-    let text = values.iter().map(|value| text(lua, value)).collect::<Vec<_>>().join("\t");
-    let json = match values.iter().collect::<Vec<_>>().as_slice() {
-        [value] => json::from_lua(lua, value).ok(),
-        several => several.iter().map(|value| json::from_lua(lua, value).ok()).collect::<Option<_>>(),
-    };
-    Some(Shown { text, json })
+    match values.iter().collect::<Vec<_>>().as_slice() {
+        [value] if is_silent(lua, value) => None,
+        [value] => Some(one(lua, value)),
+        several => Some(Shown {
+            text: several.iter().map(|value| text(lua, value)).collect::<Vec<_>>().join("\t"),
+            json: several.iter().map(|value| json::from_lua(lua, value).ok()).collect::<Option<_>>(),
+            html: None,
+        }),
+    }
+}
+
+/// One value in every form it has.
+pub(super) fn one(lua: &Lua, value: &Value) -> Shown {
+    Shown {
+        text: text(lua, value),
+        json: json::from_lua(lua, value).ok(),
+        html: Records::of(value, None).map(|records| records.html(lua)),
+    }
+}
+
+/// Handles of what is displayed, and the standard streams, which `io.write` answers.
+fn is_silent(lua: &Lua, value: &Value) -> bool {
+    match value {
+        Value::Table(table) => {
+            table.metatable().is_some_and(|metatable| metatable.raw_get("__silent").unwrap_or(false))
+        }
+        Value::UserData(_) => lua.globals().raw_get::<Table>("io").is_ok_and(|io| {
+            ["stdout", "stderr"].iter().any(|name| io.raw_get::<Value>(*name).is_ok_and(|stream| stream == *value))
+        }),
+        _ => false,
+    }
 }
 
 /// One value; a string alone stands as it is.
-fn text(lua: &Lua, value: &Value) -> String {
+pub(super) fn text(lua: &Lua, value: &Value) -> String {
     match value {
         Value::String(text) => text.to_string_lossy(),
         value => {
             let mut text = String::new();
-            let mut path = Vec::new();
-            add(lua, &mut text, value, &mut path);
+            add_lines(lua, &mut text, value, &mut Vec::new());
             text
         }
     }
+}
+
+/// On one line if it fits there.
+fn add_lines(lua: &Lua, text: &mut String, value: &Value, path: &mut Vec<Table>) {
+    let mut line = String::new();
+    add(lua, &mut line, value, path);
+    let table = match value {
+        Value::Table(table) if !has_tostring(table) => table,
+        _ => return text.push_str(&line),
+    };
+    if 2 * path.len() + line.chars().count() <= LINE || path.contains(table) || text.len() > LONGEST {
+        return text.push_str(&line);
+    }
+    let length = table.raw_len();
+    let keys = keys(table, length);
+    if keys.is_empty() && entries(table, length, &keys).all(|(_, value)| !value.is_table()) {
+        return text.push_str(&line);
+    }
+    let indent = "  ".repeat(path.len());
+    path.push(table.clone());
+    text.push('{');
+    for (count, (key, value)) in entries(table, length, &keys).enumerate() {
+        text.push_str(&format!("\n{indent}  "));
+        if count == WIDEST || text.len() > LONGEST {
+            text.push_str(&format!("… {} more", length + keys.len() - count));
+            break;
+        }
+        add_key(lua, text, key, path);
+        add_lines(lua, text, &value, path);
+        text.push(',');
+    }
+    path.pop();
+    text.push_str(&format!("\n{indent}}}"));
 }
 
 fn add(lua: &Lua, text: &mut String, value: &Value, path: &mut Vec<Table>) {
@@ -49,7 +110,7 @@ fn add(lua: &Lua, text: &mut String, value: &Value, path: &mut Vec<Table>) {
     }
 }
 
-fn has_tostring(table: &Table) -> bool {
+pub(super) fn has_tostring(table: &Table) -> bool {
     table.metatable().is_some_and(|metatable| {
         ["__tostring", "__name"].iter().any(|name| metatable.raw_get::<Value>(*name).is_ok_and(|value| !value.is_nil()))
     })
@@ -70,24 +131,16 @@ fn add_table(lua: &Lua, text: &mut String, table: &Table, path: &mut Vec<Table>)
         return text.push_str("<cycle>");
     }
     let length = table.raw_len();
-    let mut keys: Vec<Value> = Vec::new();
-    for (key, _) in table.pairs::<Value, Value>().flatten().take_while(|_| !run::stopping()) {
-        if !matches!(key, Value::Integer(key) if key >= 1 && key as u64 <= length as u64) {
-            keys.push(key);
-        }
-    }
+    let keys = keys(table, length);
     if length == 0 && keys.is_empty() {
         return text.push_str("{}");
     }
     if path.len() == DEEPEST {
         return text.push_str("{…}");
     }
-    keys.sort_by_cached_key(order);
     path.push(table.clone());
     text.push('{');
-    let items = (1..=length).map(|index| (None, table.raw_get::<Value>(index)));
-    let members = keys.iter().map(|key| (Some(key), table.raw_get::<Value>(key)));
-    for (count, (key, value)) in items.chain(members).enumerate() {
+    for (count, (key, value)) in entries(table, length, &keys).enumerate() {
         if count > 0 {
             text.push_str(", ");
         }
@@ -95,19 +148,41 @@ fn add_table(lua: &Lua, text: &mut String, table: &Table, path: &mut Vec<Table>)
             text.push_str(&format!("… {} more", length + keys.len() - count));
             break;
         }
-        match key {
-            Some(Value::String(name)) if is_name(&name.as_bytes()) => text.push_str(&format!("{} = ", name.display())),
-            Some(key) => {
-                text.push('[');
-                add(lua, text, key, path);
-                text.push_str("] = ");
-            }
-            None => {}
-        }
-        add(lua, text, &value.unwrap_or(Value::Nil), path);
+        add_key(lua, text, key, path);
+        add(lua, text, &value, path);
     }
     text.push('}');
     path.pop();
+}
+
+/// The keys beside those of the list, sorted.
+fn keys(table: &Table, length: usize) -> Vec<Value> {
+    let mut keys: Vec<Value> = Vec::new();
+    for (key, _) in table.pairs::<Value, Value>().flatten().take_while(|_| !run::stopping()) {
+        if !matches!(key, Value::Integer(key) if key >= 1 && key as u64 <= length as u64) {
+            keys.push(key);
+        }
+    }
+    keys.sort_by_cached_key(order);
+    keys
+}
+
+/// The list, then what has a key.
+fn entries<'a>(table: &'a Table, length: usize, keys: &'a [Value]) -> impl Iterator<Item = (Option<&'a Value>, Value)> {
+    let items = (1..=length).map(|index| (None, table.raw_get::<Value>(index).unwrap_or(Value::Nil)));
+    items.chain(keys.iter().map(|key| (Some(key), table.raw_get::<Value>(key).unwrap_or(Value::Nil))))
+}
+
+fn add_key(lua: &Lua, text: &mut String, key: Option<&Value>, path: &mut Vec<Table>) {
+    match key {
+        Some(Value::String(name)) if is_name(&name.as_bytes()) => text.push_str(&format!("{} = ", name.display())),
+        Some(key) => {
+            text.push('[');
+            add(lua, text, key, path);
+            text.push_str("] = ");
+        }
+        None => {}
+    }
 }
 
 /// Numbers first, by value, then strings, then the rest by type.

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "calls the script with a message handler of our own")]
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,21 +15,21 @@ use super::interrupt::{self, Alarm, Shared, Stop};
 use super::look::{self, Context, Seen};
 use super::run::{Frame, Run};
 use super::traceback::{self, Trace};
-use super::{comm, complete, completion, coroutine, fault, inspect, json, show, stdlib, tool};
+use super::{comm, complete, completion, coroutine, display, expression, fault, inspect, json, show, stdlib, tool};
 use crate::engine::{
-    Args, Completeness, Completions, Engine, Inspected, Interrupter, Language, Outcome, Output, Script, ScriptError,
-    Shown,
+    Args, Completeness, Completions, Engine, Excerpt, Inspected, Interrupter, Language, Outcome, Output, Script,
+    ScriptError, Shown,
 };
 use crate::error::{Class, Error, Result};
 use crate::protocol::content::{Comm, CommKind};
 use crate::runtime::Runtime;
 
-/// Longer code is a script, not an expression somebody typed.
-const LONGEST_EXPRESSION: usize = 16 << 10;
-
-/// Makes an expression a chunk. In the scope of a variable to be closed a call is not a tail call, so that what it raises still
-/// has its place in the script.
-const EXPRESSION: &[u8] = b"local llmspell__ <close> = nil return ";
+/// Scripts whose text is kept, to show the line of an error in a function that an earlier one made.
+const KEPT_SCRIPTS: usize = 64;
+/// Longer ones are not kept, in bytes.
+const LONGEST_KEPT: usize = 64 << 10;
+/// Lines shown before and behind that of an error.
+const AROUND: usize = 2;
 
 /// A Lua state on its script thread.
 pub struct Lua {
@@ -37,6 +38,8 @@ pub struct Lua {
     main: *mut ffi::lua_State,
     shared: Arc<Shared>,
     runtime: Arc<Runtime>,
+    /// The last scripts: what errors call them, and their text.
+    kept: VecDeque<(String, Box<[u8]>)>,
 }
 
 /// How a script failed, before it is told.
@@ -73,6 +76,7 @@ impl Lua {
             stdlib::open(&lua, &runtime)?;
             coroutine::open(&lua)?;
             json::open(&lua)?;
+            display::open(&lua)?;
             tool::open(&lua)?;
             comm::open(&lua)?;
             inspect::open(&lua)?;
@@ -83,7 +87,7 @@ impl Lua {
         };
         let (lua, main) =
             open().map_err(|error| Error::new(Class::System, format!("lua: {}", fault::first_line(&error))))?;
-        Ok(Lua { lua, main, shared: Arc::default(), runtime })
+        Ok(Lua { lua, main, shared: Arc::default(), runtime, kept: VecDeque::new() })
     }
 
     /// The state, for tests that add functions of their own.
@@ -177,11 +181,8 @@ impl Lua {
 
     /// The script as a function: an expression if it is one, else statements.
     fn compile(&self, script: &Script<'_>) -> Result<Function, Failure> {
-        if script.code.len() <= LONGEST_EXPRESSION && !script.code.starts_with(b"#") {
-            let expression = [EXPRESSION, script.code].concat();
-            if let Ok(chunk) = stdlib::compile(&self.lua, &expression, &script.name, None) {
-                return Ok(chunk);
-            }
+        if let Some(function) = expression::compile_value(&self.lua, script.code, &script.name) {
+            return Ok(function);
         }
         Ok(stdlib::compile(&self.lua, script.code, &script.name, None)?)
     }
@@ -221,7 +222,33 @@ impl Lua {
             Failure::Raised(value) => self.tell_value(&value, &trace.place),
         };
         let traceback = std::iter::once(evalue.clone()).chain(trace.lines).collect();
-        ScriptError { class, ename, evalue, traceback, hint }
+        let excerpt = self.excerpt(&evalue).or_else(|| self.excerpt(&trace.place));
+        ScriptError { class, ename, evalue, traceback, hint, excerpt }
+    }
+
+    /// The lines around the place that `text` starts with.
+    fn excerpt(&self, text: &str) -> Option<Box<Excerpt>> {
+        self.kept.iter().rev().find_map(|(name, code)| {
+            let line: usize = text.strip_prefix(name.as_str())?.strip_prefix(':')?.split(':').next()?.parse().ok()?;
+            let first = line.saturating_sub(AROUND).max(1);
+            let line_text = |line: &[u8]| String::from_utf8_lossy(line).chars().take(200).collect();
+            let code = code.strip_suffix(b"\n").unwrap_or(code);
+            let lines = code.split(|byte| *byte == b'\n').skip(first - 1).take(line - first + 1 + AROUND);
+            let lines: Vec<String> = lines.map(line_text).collect();
+            (line < first + lines.len()).then(|| Box::new(Excerpt { first, line, lines }))
+        })
+    }
+
+    fn keep(&mut self, script: &Script<'_>) {
+        // As `lua_Debug.short_src` has it; Lua cuts longer names, which then are not found.
+        let name = script.name.strip_prefix(['@', '=']).unwrap_or(&script.name);
+        if script.code.len() <= LONGEST_KEPT {
+            self.kept.retain(|(kept, _)| kept != name);
+            self.kept.push_back((name.to_owned(), script.code.into()));
+            if self.kept.len() > KEPT_SCRIPTS {
+                self.kept.pop_front();
+            }
+        }
     }
 
     /// A raised value: text as it stands; a table by its `__tostring`, message or JSON, its class kept when it is one of ours.
@@ -267,6 +294,7 @@ impl Engine for Lua {
     }
 
     fn execute(&mut self, script: &Script<'_>, output: &Arc<dyn Output>) -> Outcome {
+        self.keep(script);
         self.remember(script);
         self.guard(script, output, || self.run(script))
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::protocol::content::{Comm, CommContent, CommKind};
+use crate::protocol::content::{Comm, CommContent, CommKind, Display};
 
 /// Keeps what comms send.
 #[derive(Default)]
@@ -16,6 +16,14 @@ impl Output for Client {
 
     fn flush(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn display(&self, display: &Display, update: bool) -> Result<()> {
+        self.1.display(display, update)
+    }
+
+    fn clear(&self, wait: bool) -> Result<()> {
+        self.1.clear(wait)
     }
 
     fn input(&self, _: &str, _: bool) -> Result<Option<String>> {

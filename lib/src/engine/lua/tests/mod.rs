@@ -2,6 +2,7 @@
 
 mod asking;
 mod comm;
+mod display;
 mod errors;
 mod interrupt;
 mod language;
@@ -17,15 +18,18 @@ use super::Lua;
 use crate::config::Config;
 use crate::engine::{Engine, Outcome, Output, Script, ScriptError, Stream};
 use crate::error::{Class, Error, Result};
+use crate::protocol::content::Display;
 use crate::runtime::Runtime;
 use crate::security::{Grants, Policy};
 
 /// Keeps what was written, answers from a list.
 #[derive(Default)]
-struct Kept {
+pub(super) struct Kept {
     out: Mutex<Vec<u8>>,
     err: Mutex<Vec<u8>>,
     answers: Mutex<VecDeque<String>>,
+    /// What was displayed, updates and clearing included, in order with the text written.
+    shown: Mutex<Vec<String>>,
     /// Whether the other end has gone.
     closed: bool,
 }
@@ -41,6 +45,18 @@ impl Output for Kept {
     }
 
     fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn display(&self, display: &Display, update: bool) -> Result<()> {
+        let display = serde_json::to_value(display).unwrap();
+        let kind = if update { "update" } else { "display" };
+        self.shown.lock().unwrap().push(format!("{kind} {display}"));
+        self.write(Stream::Stdout, b"<display>")
+    }
+
+    fn clear(&self, wait: bool) -> Result<()> {
+        self.shown.lock().unwrap().push(format!("clear {wait}"));
         Ok(())
     }
 
@@ -61,7 +77,7 @@ fn runtime(workdir: &Path, change: impl FnOnce(&mut Config, &mut Grants)) -> Arc
     Runtime::new(config, Policy::new(grants))
 }
 
-fn engine() -> Lua {
+pub(super) fn engine() -> Lua {
     Lua::new(runtime(Path::new("/tmp"), |_, _| ())).unwrap()
 }
 
