@@ -70,8 +70,6 @@ impl ScriptThread {
             self.outbox.status(Some(&parent.header), "idle");
         }
         let _ = self.control.send(control::Job::ScriptEnded);
-        // The process ends now. Closing the engine could run finalizers of a script, which nothing can stop.
-        std::mem::forget(self.engine);
     }
 
     fn serve(&mut self, parent: &Parent, request: Request) {

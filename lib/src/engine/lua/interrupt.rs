@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mlua_sys as ffi;
 
@@ -37,6 +37,7 @@ pub(super) struct Shared {
     /// 0, or a [`Stop`]. Changed only under the lock and only while a script runs.
     stop: AtomicU8,
     running: Mutex<Option<Running>>,
+    me: OnceLock<Weak<Shared>>,
 }
 
 struct Running {
@@ -50,6 +51,12 @@ struct Running {
 pub(super) type Waker = Box<dyn Fn() + Send>;
 
 impl Shared {
+    pub(super) fn new() -> Arc<Self> {
+        let shared = Arc::new(Shared::default());
+        shared.me.set(Arc::downgrade(&shared)).ok();
+        shared
+    }
+
     /// A script starts on this thread. Returns its number, by which its deadline knows it.
     pub(super) fn begin(&self) -> u64 {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
@@ -109,9 +116,8 @@ impl Shared {
     }
 
     fn send(&self, stop: Stop, only: Option<u64>) {
-        let mut running = self.lock();
-        let Some(running) = running.as_mut().filter(|running| only.is_none_or(|number| number == running.number))
-        else {
+        let mut guard = self.lock();
+        let Some(running) = guard.as_mut().filter(|running| only.is_none_or(|number| number == running.number)) else {
             return;
         };
         self.set(running, stop);
@@ -119,6 +125,12 @@ impl Shared {
         // SAFETY: the thread is alive: it cannot leave its script while we hold the lock. A signal that arrives after the
         // script's end finds the flag cleared.
         unsafe { libc::pthread_kill(running.thread, libc::SIGURG) };
+        let number = running.number;
+        drop(guard);
+        // The signal may come just before a system call that waits: it is sent again until the script is over.
+        if let (Some(me), Ok(timer)) = (self.me.get(), Timer::get()) {
+            timer.add((Instant::now() + AGAIN, number, true), me.clone());
+        }
     }
 
     /// The first reason stays.
@@ -154,6 +166,7 @@ pub(super) fn prepare() -> Result<()> {
         // SAFETY: `run::arm` is async-signal-safe: it reads a constant-initialised thread-local and atomics, and sets hooks.
         unsafe { signal_hook::low_level::register(libc::SIGURG, run::arm) }
             .map(drop)
+            .and_then(|()| no_restart())
             .map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL))
     });
     installed.map_err(|number| Error::system("SIGURG", std::io::Error::from_raw_os_error(number)))?;
@@ -165,6 +178,18 @@ pub(super) fn prepare() -> Result<()> {
         libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
     }
     Ok(())
+}
+
+/// Has the signal end a wait in a system call: a script that reads from a pipe is to come back from there.
+fn no_restart() -> std::io::Result<()> {
+    // SAFETY: asks for the handler as it is and sets it again with one flag less.
+    let done = unsafe {
+        let mut action = std::mem::zeroed::<libc::sigaction>();
+        let asked = libc::sigaction(libc::SIGURG, std::ptr::null(), &raw mut action);
+        action.sa_flags &= !libc::SA_RESTART;
+        if asked == 0 { libc::sigaction(libc::SIGURG, &raw const action, std::ptr::null_mut()) } else { asked }
+    };
+    if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// Arms the hook on `state`.
@@ -211,10 +236,16 @@ pub(super) unsafe fn raise(state: *mut ffi::lua_State) -> libc::c_int {
 }
 
 /// Ends a script at its deadline, unless it is dropped before.
-pub(super) struct Alarm((Instant, u64));
+pub(super) struct Alarm(Key);
+
+/// When, for which script, and whether it was told before.
+type Key = (Instant, u64, bool);
+
+/// How long a script has to come to its end before it is signalled again.
+const AGAIN: Duration = Duration::from_millis(20);
 
 struct Timer {
-    alarms: Mutex<BTreeMap<(Instant, u64), Weak<Shared>>>,
+    alarms: Mutex<BTreeMap<Key, Weak<Shared>>>,
     changed: Condvar,
 }
 
@@ -234,14 +265,19 @@ impl Timer {
         Ok(&TIMER)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(Instant, u64), Weak<Shared>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Weak<Shared>>> {
         self.alarms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, key: Key, shared: Weak<Shared>) {
+        self.lock().insert(key, shared);
+        self.changed.notify_one();
     }
 
     fn serve(&self) {
         let mut alarms = self.lock();
         loop {
-            let Some((&(at, number), _)) = alarms.first_key_value() else {
+            let Some((&(at, number, again), _)) = alarms.first_key_value() else {
                 alarms = self.changed.wait(alarms).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
@@ -249,8 +285,10 @@ impl Timer {
             if left.is_zero() {
                 let shared = alarms.pop_first().and_then(|(_, shared)| shared.upgrade());
                 drop(alarms);
-                if let Some(shared) = shared {
-                    shared.send(Stop::Deadline, Some(number));
+                if let Some(shared) = shared
+                    && let Some(stop) = if again { shared.stop() } else { Some(Stop::Deadline) }
+                {
+                    shared.send(stop, Some(number));
                 }
                 alarms = self.lock();
             } else {
@@ -263,10 +301,9 @@ impl Timer {
 impl Alarm {
     /// Stops script `number` of `shared` at `at`.
     pub(super) fn set(at: Instant, shared: &Arc<Shared>, number: u64) -> Result<Self> {
-        let timer = Timer::get()?;
-        timer.lock().insert((at, number), Arc::downgrade(shared));
-        timer.changed.notify_one();
-        Ok(Alarm((at, number)))
+        let key = (at, number, false);
+        Timer::get()?.add(key, Arc::downgrade(shared));
+        Ok(Alarm(key))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A state lives on its script thread. [`run`] knows the script that runs and the coroutines it is in, [`interrupt`] stops it,
 //! [`wait`] is how it waits for work on other threads, [`fault`] how functions for scripts fail. [`stdlib`], [`output`],
-//! [`coroutine`] and [`process`] are the standard library as the policy allows it; then one file per global. [`completion`] and
+//! [`coroutine`], [`debug`], [`file`] and [`process`] are the standard library as the policy allows it; then one file per global. [`completion`] and
 //! [`inspect`] answer what may stand at a [`cursor`] and what is known of a name, by [`look`]ing and from the reference, [`api`].
 
 mod api;
@@ -11,9 +11,11 @@ mod complete;
 mod completion;
 mod coroutine;
 mod cursor;
+mod debug;
 mod display;
 mod expression;
 mod fault;
+mod file;
 mod inspect;
 mod interrupt;
 mod json;

@@ -12,8 +12,11 @@ use crate::engine::Shown;
 const DEEPEST: usize = 8;
 /// More entries of one table are counted, not shown.
 const WIDEST: usize = 200;
-/// Where the whole text is cut, in bytes.
+/// Where the text of a table is cut, in bytes.
 const LONGEST: usize = 64 << 10;
+
+/// Where a string that is shown as it stands is cut, in bytes.
+const MOST: usize = 64 << 20;
 
 /// A table that does not fit into so many characters gets a line for each of its entries.
 const LINE: usize = 100;
@@ -26,11 +29,20 @@ pub(super) fn shown(lua: &Lua, values: &MultiValue) -> Option<Shown> {
     match values.iter().collect::<Vec<_>>().as_slice() {
         [value] if is_silent(lua, value) => None,
         [value] => Some(one(lua, value)),
-        several => Some(Shown {
-            text: several.iter().map(|value| text(lua, value)).collect::<Vec<_>>().join("\t"),
-            json: several.iter().map(|value| json::from_lua(lua, value).ok()).collect::<Option<_>>(),
-            html: None,
-        }),
+        several => {
+            let mut texts = String::new();
+            for (index, value) in several.iter().enumerate() {
+                if index > 0 {
+                    texts.push('\t');
+                }
+                if texts.len() > MOST {
+                    texts.push_str(&format!("… {} more", several.len() - index));
+                    break;
+                }
+                texts.push_str(&text(lua, value));
+            }
+            Some(Shown { text: texts, json: json::all_from_lua(lua, several).map(Into::into), html: None })
+        }
     }
 }
 
@@ -59,7 +71,14 @@ fn is_silent(lua: &Lua, value: &Value) -> bool {
 /// One value; a string alone stands as it is.
 pub(super) fn text(lua: &Lua, value: &Value) -> String {
     match value {
-        Value::String(text) => text.to_string_lossy(),
+        Value::String(string) => {
+            let bytes = string.as_bytes();
+            let mut text = String::from_utf8_lossy(&bytes[..bytes.len().min(MOST)]).into_owned();
+            if bytes.len() > MOST {
+                text.push_str(&format!("… {} more bytes", bytes.len() - MOST));
+            }
+            text
+        }
         value => {
             let mut text = String::new();
             add_lines(lua, &mut text, value, &mut Vec::new());
@@ -203,8 +222,9 @@ fn is_name(text: &[u8]) -> bool {
 }
 
 fn quote(text: &mut String, bytes: &[u8]) {
+    let shown = &bytes[..bytes.len().min(LONGEST)];
     text.push('"');
-    for chunk in bytes.utf8_chunks() {
+    for chunk in shown.utf8_chunks() {
         for char in chunk.valid().chars() {
             match char {
                 '"' => text.push_str("\\\""),
@@ -221,4 +241,7 @@ fn quote(text: &mut String, bytes: &[u8]) {
         }
     }
     text.push('"');
+    if bytes.len() > shown.len() {
+        text.push_str(&format!("… {} more bytes", bytes.len() - shown.len()));
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +16,9 @@ use super::interrupt::{self, Alarm, Shared, Stop};
 use super::look::{self, Context, Seen};
 use super::run::{Frame, Run};
 use super::traceback::{self, Trace};
-use super::{comm, complete, completion, coroutine, display, expression, fault, inspect, json, show, stdlib, tool};
+use super::{
+    comm, complete, completion, coroutine, display, expression, fault, file, inspect, json, process, show, stdlib, tool,
+};
 use crate::engine::{
     Args, Completeness, Completions, Engine, Excerpt, Inspected, Interrupter, Language, Outcome, Output, Script,
     ScriptError, Shown,
@@ -33,7 +36,9 @@ const AROUND: usize = 2;
 
 /// A Lua state on its script thread.
 pub struct Lua {
-    lua: mlua::Lua,
+    /// Never closed: that would run finalizers of scripts, of which nothing could end one that loops. A process has one
+    /// engine for its life, so nothing is lost but in tests.
+    lua: ManuallyDrop<mlua::Lua>,
     /// Its main state, in which scripts start.
     main: *mut ffi::lua_State,
     shared: Arc<Shared>,
@@ -69,7 +74,8 @@ impl Lua {
     pub fn new(runtime: Arc<Runtime>) -> Result<Self> {
         interrupt::prepare()?;
         let open = || -> mlua::Result<_> {
-            let lua = mlua::Lua::new_with(stdlib::libraries(), LuaOptions::new().catch_rust_panics(false))?;
+            // With its option to let panics through, mlua would replace `pcall`; no function of ours lets one out.
+            let lua = mlua::Lua::new_with(stdlib::libraries(), LuaOptions::new())?;
             let mut main = std::ptr::null_mut();
             // SAFETY: only looks at which state this is.
             unsafe { lua.exec_raw::<()>((), |state| main = state)? };
@@ -87,7 +93,7 @@ impl Lua {
         };
         let (lua, main) =
             open().map_err(|error| Error::new(Class::System, format!("lua: {}", fault::first_line(&error))))?;
-        Ok(Lua { lua, main, shared: Arc::default(), runtime, kept: VecDeque::new() })
+        Ok(Lua { lua: ManuallyDrop::new(lua), main, shared: Shared::new(), runtime, kept: VecDeque::new() })
     }
 
     /// The state, for tests that add functions of their own.
@@ -159,6 +165,7 @@ impl Lua {
     ) -> Outcome {
         let run = Run::new(&self.shared, &self.runtime, script, output);
         let frame = Frame::root(&run, self.main);
+        let started = process::started();
         let (result, stop) = frame.enter(|| {
             let number = self.shared.begin();
             let alarm = script.deadline.map(|at| Alarm::set(at, &self.shared, number)).transpose();
@@ -176,6 +183,9 @@ impl Lua {
         });
         // SAFETY: the state is ours and this is its thread.
         unsafe { interrupt::disarm(self.main) };
+        if stop.is_some_and(|stop| stop != Stop::Exit) {
+            process::kill_since(started);
+        }
         outcome(self, &run, result, stop)
     }
 
@@ -276,6 +286,14 @@ impl Lua {
         let known = |name: String| crate::error::CLASSES.iter().find(|row| row.name == name);
         let row = field("class").and_then(known).unwrap_or(Class::Script.row());
         (row.class, row.ename.to_owned(), format!("{place}{text}"), field("hint"))
+    }
+}
+
+impl Drop for Lua {
+    /// What scripts wrote into files they left open gets there, however the process goes on to end.
+    fn drop(&mut self) {
+        process::let_go();
+        file::flush_all();
     }
 }
 

@@ -1,11 +1,10 @@
 //! What a script finds of Lua's standard library: all that only computes as it is, all that touches files, programs and the
 //! environment through the policy. No bytecode, no C modules, of `debug` what only looks.
-#![expect(unsafe_code, reason = "opens the debug library, wraps load, makes plain userdata")]
+#![expect(unsafe_code, reason = "makes plain userdata")]
 
-use std::ffi::{OsStr, c_int};
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::Read;
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -16,14 +15,17 @@ use mlua_sys as ffi;
 use rustix::fs::{AtFlags, renameat, unlinkat};
 use rustix::io::Errno;
 
+use super::debug;
 use super::fault::{self, Fault};
+use super::file;
 use super::interrupt::Stop;
 use super::output;
 use super::process;
-use super::run::Run;
+use super::run::{self, Run};
 use super::traceback::{OWN, place};
 use crate::error::{Class, Error, Result};
 use crate::runtime::Runtime;
+use crate::security::Profile;
 
 /// The libraries opened by Lua itself; base always is.
 pub(super) fn libraries() -> StdLib {
@@ -41,53 +43,30 @@ pub(super) fn libraries() -> StdLib {
 pub(super) fn open(lua: &Lua, runtime: &Runtime) -> mlua::Result<()> {
     let globals = lua.globals();
     globals.get::<Table>("string")?.raw_remove("dump")?;
-    // SAFETY: both push one value; `load_text` keeps the stack discipline.
-    let (load, debug) = unsafe {
-        let load = globals.get::<Function>("load")?;
-        let load: Function = lua.exec_raw(load, |state| ffi::lua_pushcclosure(state, load_text, 1))?;
-        let debug: Table = lua.exec_raw((), |state| {
-            ffi::lua_pushcfunction(state, ffi::luaopen_debug);
-            ffi::lua_call(state, 0, 1);
-        })?;
-        (load, debug)
-    };
-    globals.raw_set("load", load)?;
-    let looking = lua.create_table()?;
-    for name in ["traceback", "getinfo", "getlocal"] {
-        looking.raw_set(name, debug.raw_get::<Value>(name)?)?;
-    }
-    globals.raw_set("debug", &looking)?;
-    globals.get::<Table>("package")?.get::<Table>("loaded")?.raw_set("debug", looking)?;
+    debug::open(lua)?;
     os(lua, &globals.get("os")?)?;
     package(lua, &globals.get("package")?, runtime)?;
-    prelude(lua, &globals.get("io")?)
+    prelude(lua)
 }
 
 /// Runs the part that is written in Lua.
-fn prelude(lua: &Lua, io: &Table) -> mlua::Result<()> {
+fn prelude(lua: &Lua) -> mlua::Result<()> {
     let native = lua.create_table()?;
     let error_metatable = lua.create_table()?;
     fault::open(lua, &error_metatable)?;
     native.raw_set("error_metatable", error_metatable)?;
     output::open(lua, &native)?;
 
-    let raw: Function = io.get("open")?;
-    let body =
-        move |lua: &Lua, (path, mode): (mlua::LuaString, Option<String>)| open_file(lua, &raw, &path, mode.as_deref());
+    let body = |lua: &Lua, (path, mode): (mlua::LuaString, Option<String>)| open_file(lua, &path, mode.as_deref());
     native.raw_set("open", fault::function(lua, "open", body)?)?;
-    let raw: Function = io.get("tmpfile")?;
-    let body = move |lua: &Lua, ()| {
-        current()?.runtime.policy.check_write(&std::env::temp_dir().join("lua"))?;
-        fault::call(lua, &raw, ())
+    let body = |lua: &Lua, ()| {
+        let folder = std::env::temp_dir();
+        current()?.runtime.policy.check_write(&folder.join("lua"))?;
+        let made = tempfile::tempfile().map_err(|error| Error::io(&folder, error))?;
+        file::plain(lua, made.into(), c"w+")
     };
     native.raw_set("tmpfile", fault::function(lua, "tmpfile", body)?)?;
-    let raw: Function = io.get("popen")?;
-    let body = move |lua: &Lua, (command, mode): (mlua::LuaString, Option<String>)| {
-        let run = current()?;
-        process::shell(&run)?;
-        fault::call(lua, &raw, (lua.create_string(process::from_folder(&run.cwd, &command.as_bytes()))?, mode))
-    };
-    native.raw_set("popen", fault::function(lua, "popen", body)?)?;
+    native.raw_set("popen", fault::function(lua, "popen", process::popen)?)?;
 
     let body = |lua: &Lua, (path, mode, has_env, env): (Option<mlua::LuaString>, Option<String>, bool, Value)| {
         load_file(lua, path, mode.as_deref(), has_env.then_some(env))
@@ -111,24 +90,6 @@ fn prelude(lua: &Lua, io: &Table) -> mlua::Result<()> {
         native.raw_set("handle", fault::function(lua, "handle", handle)?)?;
     }
     lua.load(include_str!("prelude.lua")).set_name(OWN).call::<()>(native)
-}
-
-/// `load` that takes text only: calls the library's, the upvalue, with the mode narrowed.
-unsafe extern "C-unwind" fn load_text(state: *mut ffi::lua_State) -> c_int {
-    // SAFETY: called by Lua; nothing here needs dropping.
-    unsafe {
-        if ffi::lua_gettop(state) < 3 {
-            ffi::lua_settop(state, 3);
-        }
-        let mode = ffi::luaL_optlstring(state, 3, c"t".as_ptr(), std::ptr::null_mut());
-        let text = std::ffi::CStr::from_ptr(mode).to_bytes().contains(&b't');
-        ffi::lua_pushstring(state, if text { c"t".as_ptr() } else { c"".as_ptr() });
-        ffi::lua_replace(state, 3);
-        ffi::lua_pushvalue(state, ffi::lua_upvalueindex(1));
-        ffi::lua_insert(state, 1);
-        ffi::lua_call(state, ffi::lua_gettop(state) - 1, ffi::LUA_MULTRET);
-        ffi::lua_gettop(state)
-    }
 }
 
 /// The running script; code that runs outside of one (a finalizer while the state is closed) reaches nothing.
@@ -158,35 +119,55 @@ fn refused(lua: &Lua, path: &mlua::LuaString, error: &Error) -> Result<MultiValu
     Ok((Value::Nil, message, number).into_lua_multi(lua)?)
 }
 
-/// `io.open`: the policy opens, then Lua opens what was opened once more, for its own kind of file.
-fn open_file(lua: &Lua, raw: &Function, path: &mlua::LuaString, mode: Option<&str>) -> Result<MultiValue, Fault> {
+/// `io.open`: the policy opens, and what was opened becomes one of Lua's files as it is.
+fn open_file(lua: &Lua, path: &mlua::LuaString, mode: Option<&str>) -> Result<MultiValue, Fault> {
     let run = current()?;
     let mode = mode.unwrap_or("r");
-    let plain = mode.strip_suffix('b').unwrap_or(mode);
     let mut options = OpenOptions::new();
-    match plain {
-        "r" => options.read(true),
-        "r+" => options.read(true).write(true),
-        "w" => options.write(true).create(true),
-        "w+" => options.read(true).write(true).create(true),
-        "a" => options.append(true).create(true),
-        "a+" => options.read(true).append(true).create(true),
+    let mode = match mode.strip_suffix('b').unwrap_or(mode) {
+        "r" => c"r",
+        "r+" => {
+            options.read(true).write(true);
+            c"r+"
+        }
+        "w" => {
+            options.write(true).create(true);
+            c"w"
+        }
+        "w+" => {
+            options.read(true).write(true).create(true);
+            c"w+"
+        }
+        "a" => {
+            options.append(true).create(true);
+            c"a"
+        }
+        "a+" => {
+            options.read(true).append(true).create(true);
+            c"a+"
+        }
         _ => return Err(Error::new(Class::Usage, "bad argument #2 to 'open' (invalid mode)").into()),
     };
     let full = native_path(&run, path);
     let policy = &run.runtime.policy;
-    let opened = if plain == "r" { policy.open_read(&full) } else { policy.open_write(&full, &options) };
-    let file: File = match opened {
-        Ok(file) => file,
-        Err(error) => return refused(lua, path, &error),
-    };
-    let mut results = fault::call(lua, raw, (format!("/dev/fd/{}", file.as_raw_fd()), mode))?;
-    if results.front().is_none_or(Value::is_nil) {
-        let number = results.get(2).and_then(Value::as_i32).unwrap_or(libc::EIO);
-        let error = Error::system("open", std::io::Error::from_raw_os_error(number));
-        results = refused(lua, path, &error)?;
+    let opened = if mode == c"r" { policy.open_read(&full) } else { policy.open_write(&full, &options) };
+    let ready = opened.and_then(|file| {
+        let metadata = file.metadata().map_err(|error| Error::io(&full, error))?;
+        if !file::is_tame(&metadata) {
+            if policy.profile() != Profile::Privileged {
+                return Err(Error::new(Class::Denied, format!("{}: neither a file nor a folder", path.display()))
+                    .hint("Pipes and devices need --profile privileged."));
+            }
+            file::patient(&file).map_err(|error| Error::io(&full, error))?;
+        } else if matches!(mode.to_bytes(), [b'w', ..]) && metadata.is_file() {
+            file.set_len(0).map_err(|error| Error::io(&full, error))?;
+        }
+        Ok(file)
+    });
+    match ready {
+        Ok(file) => Ok(file::plain(lua, file.into(), mode)?.into_lua_multi(lua)?),
+        Err(error) => refused(lua, path, &error),
     }
-    Ok(results)
 }
 
 fn os(lua: &Lua, os: &Table) -> mlua::Result<()> {
@@ -301,10 +282,19 @@ fn load_file(
     }
 }
 
+/// The whole of a file of code.
 fn read(path: &str, mut file: File) -> Result<Vec<u8>> {
+    /// Longer is no code.
+    const LONGEST: usize = 64 << 20;
     let mut code = Vec::new();
-    file.read_to_end(&mut code).map_err(|error| Error::io(path, error))?;
-    Ok(code)
+    while code.len() <= LONGEST && !run::stopping() {
+        match file.by_ref().take(1 << 20).read_to_end(&mut code) {
+            Ok(0) => return Ok(code),
+            Ok(_) => {}
+            Err(error) => return Err(Error::io(path, error)),
+        }
+    }
+    Err(Error::io(path, std::io::Error::from_raw_os_error(libc::EFBIG)))
 }
 
 /// `package` with Lua's own `require`, which is given two searchers: `preload` and ours.

@@ -1,6 +1,6 @@
 //! How the script thread waits for work that runs elsewhere: for its result, a callback, or being stopped.
 
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use mlua::Lua;
 
@@ -14,11 +14,15 @@ pub(super) type Callback = Box<dyn FnOnce(&Lua) -> Result<(), Fault> + Send>;
 enum Event<T> {
     Done(T),
     Call(Callback),
-    Stop,
+    /// Look whether the script is being stopped.
+    Wake,
 }
 
 /// The other end of a wait.
-pub(super) struct Queue<T>(Sender<Event<T>>);
+pub(super) struct Queue<T>(SyncSender<Event<T>>);
+
+/// Callbacks that may wait for their turn; who has more waits itself.
+const MOST: usize = 64;
 
 impl<T> Clone for Queue<T> {
     fn clone(&self) -> Self {
@@ -32,9 +36,9 @@ impl<T> Queue<T> {
         self.0.send(Event::Done(result)).ok();
     }
 
-    /// Has `callback` run on the script thread, in order. Does not wait for it.
-    pub(super) fn call(&self, callback: Callback) {
-        self.0.send(Event::Call(callback)).ok();
+    /// Has `callback` run on the script thread, in order; waits only for a place in the queue. Whether anybody still listens.
+    pub(super) fn call(&self, callback: Callback) -> bool {
+        self.0.send(Event::Call(callback)).is_ok()
     }
 }
 
@@ -51,17 +55,19 @@ pub(super) fn wait<T: Send + 'static, C: FnOnce()>(
             self.0.shared.stop_waking();
         }
     }
-    let (sender, events) = channel();
+    let (sender, events) = sync_channel(MOST);
     let waker = sender.clone();
     run.shared.wake_by(Box::new(move || {
-        waker.send(Event::Stop).ok();
+        // Where the queue is full, something else wakes.
+        waker.try_send(Event::Wake).ok();
     }));
     let _registered = Registered(run);
     let cancel = start(Queue(sender))?;
     for event in events {
         let fault = match event {
             Event::Done(result) => return Ok(result),
-            Event::Stop => Fault::Stop,
+            _ if run.shared.stopping() => Fault::Stop,
+            Event::Wake => continue,
             Event::Call(callback) => match callback(lua) {
                 Ok(()) => continue,
                 Err(fault) => fault,

@@ -232,3 +232,45 @@ fn the_language_is_told() {
     assert_eq!((language.name, language.file_extension), ("lua", ".lua"));
     assert!(language.version.starts_with("5.4."), "{}", language.version);
 }
+
+#[test]
+fn a_value_costs_no_more_than_stated() {
+    const DAG: &str = "local t = {} for i = 1, 34 do t = {t, t} end";
+    let mut engine = engine();
+    let began = Instant::now();
+    let shown = run(&mut engine, &format!("{DAG} return t")).0.value.unwrap();
+    assert!(shown.json.is_none());
+    assert!(shown.text.len() < 128 << 10 && shown.text.contains("{…}"), "{}", shown.text.len());
+    let shown = run(&mut engine, "local s = ('x'):rep(40 << 20) return {s, s}, s").0.value.unwrap();
+    assert!(shown.json.is_none());
+    assert!(shown.text.len() < 42 << 20 && shown.text.contains("… 41877504 more bytes"), "{}", shown.text.len());
+    let shown = run(&mut engine, "local s = ('x'):rep(40 << 20) return s, s, s, s, s").0.value.unwrap();
+    assert!(shown.json.is_none() && shown.text.ends_with("… 3 more"), "{}", shown.text.len());
+    let error = run(&mut engine, &format!("{DAG} JSON.stringify(t)")).0.error.unwrap();
+    assert_eq!(
+        (error.class, error.evalue.as_str()),
+        (Class::Usage, "t.lua:1: JSON.stringify: more than 1048576 values")
+    );
+    assert!(
+        run(&mut engine, &format!("{DAG} Tool.invoke('calculator', t)")).0.error.unwrap().evalue.contains("more than")
+    );
+    let error = run(&mut engine, "JSON.parse('[' .. ('[],'):rep(2000000) .. '0]')").0.error.unwrap();
+    assert!(error.evalue.contains("JSON parse error: more than 1048576 values"), "{}", error.evalue);
+    assert_eq!(
+        run(&mut engine, "return #JSON.parse('[\"\\\\\\\"' .. (',['):rep(1000000) .. '\"]')[1]").0.value.unwrap().text,
+        "2000001"
+    );
+    assert!(began.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn a_module_has_a_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::File::create(folder.path().join("long.lua")).unwrap().set_len(65 << 20).unwrap();
+    let mut engine = Lua::new(runtime(folder.path(), |_, _| ())).unwrap();
+    assert_eq!(
+        run(&mut engine, "return (select(2, loadfile('long.lua')))").0.value.unwrap().text,
+        "long.lua: File too large"
+    );
+    assert!(run(&mut engine, "require('long')").0.error.is_some());
+}

@@ -7,6 +7,7 @@ mod errors;
 mod interrupt;
 mod language;
 mod policy;
+mod sandbox;
 mod tool;
 
 use std::collections::VecDeque;
