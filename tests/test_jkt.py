@@ -37,6 +37,13 @@ class LuaKernelTests(jupyter_kernel_test.KernelTests):
     supported_history_operations = ("tail", "range", "search")
     code_history_pattern = "1 ? 2*"
     code_inspect_sample = "string.format"
+    code_display_data = [
+        {"code": "Display.html('<b>hi</b>')", "mime": "text/html"},
+        {"code": "Display.markdown('*hi*')", "mime": "text/markdown"},
+        {"code": "Display.json({a = 1})", "mime": "application/json"},
+        {"code": "Display.svg('<svg/>')", "mime": "image/svg+xml"},
+    ]
+    code_clear_output = "Display.clear()"
 
 
 class IopubWelcomeTests(Welcome):

@@ -1,11 +1,14 @@
 """The hand-written pages: they are well-formed, and the example of llmspell-protocol(7) prints what the page says."""
+import json
+import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, WAIT
+from conftest import BIN, ROOT, WAIT
 
 PAGES = sorted((ROOT / "man").glob("*.[1-8]"))
 
@@ -59,3 +62,47 @@ def test_pages_name_only_pages_that_exist():
         for name, section in re.findall(r"\b(llmspell[\w.\\-]*) \(([1-8])\)", page.read_text()):
             name = name.replace("\\-", "-")
             assert f"{name}.{section}" in ours, f"{page.name} refers to {name}({section})"
+
+
+def test_the_examples_of_the_programs_run(place):
+    """Every EXAMPLES line, as a newcomer types them one after the other; kernels go on behind the next ones."""
+    place.write("report.lua", "print('month', ARGS.month or 'any')")
+    place.write("notes.txt", "notes")
+    (place.work / "data").mkdir()
+    env = {**place.env, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    del env["LLMSPELL_HOME"]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    kernels = []
+    try:
+        for program in ("kernel", "run", "tool"):
+            listed = subprocess.run([BIN / f"llmspell-{program}", "--generate", "examples"], capture_output=True, check=True)
+            examples = [json.loads(line) for line in listed.stdout.splitlines()]
+            assert len(examples) >= 7
+            # The one that ends the default kernel comes after those that need it.
+            for example in sorted(examples, key=lambda example: "kill" in example["command"]):
+                command = example["command"].replace("59000", port)
+                if command.startswith("kill"):
+                    continue
+                serves = command.startswith("llmspell-kernel") and not re.match(r"\S+ (config|install|doctor)", command)
+                if serves:
+                    # Each under an id of its own where the line gives none, as the first holds the default.
+                    command += f" --id other{len(kernels)}" if kernels else ""
+                    child = subprocess.Popen(["sh", "-c", f"exec {command}"], env=env, cwd=place.work, stdout=subprocess.PIPE)
+                    kernels.append(child)
+                    assert b"is ready" in child.stdout.readline(), command
+                    continue
+                done = subprocess.run(["sh", "-c", command], env=env, cwd=place.work, capture_output=True, timeout=WAIT)
+                assert done.returncode == 0 and not done.stderr, (command, done)
+                assert done.stdout or "config init" in command or "install" in command, command
+                if example.get("output"):
+                    assert done.stdout.decode() == example["output"], command
+        stop = [e["command"] for e in map(json.loads, subprocess.run(
+            [BIN / "llmspell-kernel", "--generate", "examples"], capture_output=True).stdout.splitlines()) if "kill" in e["command"]]
+        subprocess.run(["sh", "-c", *stop], env=env, check=True)
+        assert kernels[0].wait(WAIT) == 0
+    finally:
+        for child in kernels:
+            child.terminate()
+            child.wait()
+            child.stdout.close()

@@ -330,7 +330,7 @@ def test_stop_on_error(kernel):
     def queue(stop):
         ids = [
             kernel.send("execute_request", {"code": code, "stop_on_error": stop, "allow_stdin": False})
-            for code in ["for i = 1, 1e6 do end error('boom')", "after = 1", "after = 2"]
+            for code in ["for i = 1, 3e7 do end error('boom')", "after = 1", "after = 2"]
         ]
         replies = [kernel.client.shell_channel.get_msg(timeout=LIMIT) for _ in ids]
         for msg_id in ids:

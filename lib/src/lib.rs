@@ -25,6 +25,7 @@ pub mod log;
 
 // Messages, and the side that asks.
 pub mod protocol;
+mod multipart;
 pub mod client;
 
 // What outlives a process.

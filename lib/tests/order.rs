@@ -16,7 +16,10 @@ fn sources(path: &Path) -> Vec<PathBuf> {
 fn modules_import_only_from_above() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let map = fs::read_to_string(root.join("lib.rs")).unwrap();
-    let order: Vec<&str> = map.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    let order: Vec<&str> = map
+        .lines()
+        .filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';'))
+        .collect();
     assert!(order.len() > 10, "{order:?}");
     let mut wrong = Vec::new();
     for (place, module) in order.iter().enumerate() {

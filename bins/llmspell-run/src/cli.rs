@@ -197,8 +197,9 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-run", "run a
         Example::new("Run a script from a pipe.", "echo 'print(\"hello\")' | llmspell-run -").prints("hello\n"),
         Example::new(
             "Use a tool.",
-            "llmspell-run -e 'print(Tool.get(\"calculator\"):execute({expression = \"2^10\"}).result)'",
-        ),
+            "llmspell-run -e 'print(Tool.get(\"calculator\"):execute({expression = \"2^10\"}).result.result)'",
+        )
+        .prints("1024\n"),
         Example::new("Run a script file for at most a minute.", "llmspell-run --timeout 1m report.lua --month 3"),
         Example::new(
             "Let a script read a folder and nothing else.",

@@ -341,8 +341,9 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
 .examples(&[
     Example::new("List the tools for files.", "llmspell-tool list --category filesystem"),
     Example::new("Learn what a tool takes.", "llmspell-tool info calculator"),
-    Example::new("Run a tool.", "llmspell-tool invoke calculator --params '{\"expression\": \"2 + 2 * 3\"}'"),
-    Example::new("Run it with less typing.", "llmspell-tool invoke calculator expression='2 + 2 * 3'"),
+    Example::new("Run a tool.", "llmspell-tool invoke calculator --params '{\"expression\": \"2 + 2 * 3\"}'")
+        .prints("8\n"),
+    Example::new("Run it with less typing.", "llmspell-tool invoke calculator expression='2 + 2 * 3'").prints("8\n"),
     Example::new("Give it a file's text.", "llmspell-tool invoke hash_calculator operation=hash input=@notes.txt"),
     Example::new("Hand a result to another program.", "llmspell-tool list --json | jq -r '.tools[].name'"),
     Example::new("Find a tool.", "llmspell-tool search \"file system\""),

@@ -18,6 +18,7 @@ pub use find::{Found, find, running};
 pub use private::{Private, Program};
 
 use crate::error::{Class, Error, Result};
+use crate::multipart;
 use crate::protocol::connection::{Channel, Connection};
 use crate::protocol::content::{
     ClearOutput, Display, ErrorContent, Execute, InputReply, InputRequest, Interrupt, Shutdown, StreamContent, Tool,
@@ -345,14 +346,14 @@ impl Client {
         content: &C,
     ) -> Result<String> {
         let (frames, id) = self.session.frames(&[], msg_type, parent, content);
-        self.socket(channel).send_multipart(frames, 0).map_err(|e| self.wire(e))?;
+        multipart::send(self.socket(channel), &frames, 0).map_err(|e| self.wire(e))?;
         Ok(id)
     }
 
     /// The next message that is one; what is forged or broken is passed over.
     fn receive(&self, channel: Channel) -> Result<Option<Incoming>> {
         loop {
-            match self.socket(channel).recv_multipart(DONTWAIT) {
+            match multipart::receive(self.socket(channel), DONTWAIT) {
                 Ok(frames) => match self.session.signer().parse(frames) {
                     Ok(message) => return Ok(Some(message)),
                     Err(drop) => log::warn!("{}: {drop}", channel.name()),
@@ -365,7 +366,7 @@ impl Client {
 
     /// The next event of the connection.
     fn event(&self) -> Result<Option<SocketEvent>> {
-        match self.monitor.recv_multipart(DONTWAIT) {
+        match multipart::receive(&self.monitor, DONTWAIT) {
             Ok(frames) => {
                 let raw =
                     frames.first().and_then(|frame| frame.get(..2)).map_or(0, |b| u16::from_ne_bytes([b[0], b[1]]));

@@ -17,6 +17,7 @@ use super::sockets::{Sockets, set_flag};
 use super::tools::Tools;
 use super::{control, script};
 use crate::error::{Class, Error};
+use crate::multipart;
 use crate::protocol::content::{InputReply, Request};
 use crate::protocol::wire::{Drop, Incoming};
 
@@ -121,7 +122,7 @@ impl Io {
 
     fn receive(&mut self, socket: fn(&Self) -> &Socket, handle: fn(&mut Self, Vec<Vec<u8>>)) {
         for _ in 0..TURN {
-            match socket(self).recv_multipart(DONTWAIT) {
+            match multipart::receive(socket(self), DONTWAIT) {
                 Ok(frames) => handle(self, frames),
                 Err(zmq::Error::EAGAIN) => return,
                 Err(error) => return log::error!("receive: {}", error.message()),
@@ -256,7 +257,7 @@ impl Io {
             Out::Stdin(frames) => (&self.sockets.stdin, frames),
         };
         // To a client that is gone a ROUTER sends nothing, without an error.
-        if let Err(error) = socket.send_multipart(frames.iter().map(Vec::as_slice), DONTWAIT) {
+        if let Err(error) = multipart::send(socket, &frames, DONTWAIT) {
             log::warn!("send: {}", error.message());
         }
     }
@@ -268,7 +269,7 @@ impl Io {
             self.receive(|io| &io.sockets.iopub, Self::on_subscription);
         }
         while let Some(frames) = self.backlog.front() {
-            match self.sockets.iopub.send_multipart(frames.iter().map(Vec::as_slice), DONTWAIT) {
+            match multipart::send(&self.sockets.iopub, frames, DONTWAIT) {
                 Err(zmq::Error::EAGAIN) if !self.impatient() => return,
                 Err(zmq::Error::EAGAIN) => self.send_without_waiting(),
                 Ok(()) => self.stalled = None,
@@ -289,7 +290,7 @@ impl Io {
         self.counters.fault(Fault::SlowSubscriber, || "iopub: a subscriber stopped reading and loses messages".into());
         let Some(frames) = self.backlog.front() else { return };
         let sent = set_flag(&mut self.sockets.iopub, zmq_sys::ZMQ_XPUB_NODROP, false)
-            .and_then(|()| self.sockets.iopub.send_multipart(frames.iter().map(Vec::as_slice), DONTWAIT))
+            .and_then(|()| multipart::send(&self.sockets.iopub, frames, DONTWAIT))
             .and_then(|()| set_flag(&mut self.sockets.iopub, zmq_sys::ZMQ_XPUB_NODROP, true));
         if let Err(error) = sent {
             log::error!("iopub: {}", error.message());
