@@ -225,6 +225,8 @@ struct Place {
     file: PathBuf,
     /// Files this kernel writes, and removes at its end.
     written: Vec<PathBuf>,
+    /// Whether clients may have found it; before that there is nothing of ours to remove.
+    published: bool,
     /// The folder of a private kernel, removed at its end.
     folder: Option<PathBuf>,
     /// Where what outlives it is kept; none: nothing does.
@@ -251,6 +253,7 @@ impl Place {
                 written: vec![file.clone()],
                 file,
                 folder,
+                published: false,
                 store: None,
                 _pid_file: None,
             });
@@ -302,7 +305,7 @@ impl Place {
             home::private_dir(&home.runtime_dir())?;
         }
         let store = registered.then(|| home.store_file(&id));
-        Ok(Place { id, connection, file, written, folder: None, store, _pid_file: pid_file })
+        Ok(Place { id, connection, file, written, folder: None, published: false, store, _pid_file: pid_file })
     }
 
     /// Writes the connection files: from now on clients find the kernel.
@@ -311,24 +314,25 @@ impl Place {
         self.connection.kernel_id = Some(self.id.clone());
         self.connection.pid = Some(pid);
         self.connection.started = connection::started(pid);
+        self.published = true;
         self.written.iter().try_for_each(|file| self.connection.write(file))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // Before the PID file goes, so that no successor's files are removed.
-        for file in &self.written {
+        // Before the PID file goes, so that no successor's files are removed; and what was never ours stays.
+        let files = self.written.iter().filter(|_| self.published);
+        for file in files {
             // Unless somebody else wrote it since.
             let ours = |found: Connection| found.pid == self.connection.pid && found.started == self.connection.started;
-            if self.connection.pid.is_some() && Connection::read(file).is_ok_and(ours) {
+            if Connection::read(file).is_ok_and(ours) {
                 let _ = std::fs::remove_file(file);
             }
         }
-        for channel in connection::Channel::ALL {
-            if let Some(socket) = self.connection.socket_file(channel) {
-                let _ = std::fs::remove_file(socket);
-            }
+        let sockets = connection::Channel::ALL.iter().filter(|_| self.published);
+        for socket in sockets.filter_map(|channel| self.connection.socket_file(*channel)) {
+            let _ = std::fs::remove_file(socket);
         }
         if let Some(folder) = &self.folder {
             let _ = std::fs::remove_dir(folder);
