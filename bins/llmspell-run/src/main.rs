@@ -29,7 +29,6 @@ fn main() -> ExitCode {
     front::dispatch().unwrap_or_else(|| program(&cli::CLI, run))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "what the front of every program calls")]
 fn run(args: Args) -> Result<u8> {
     if args.trust {
         let dir = std::env::current_dir().map_err(|e| Error::system("working folder", e))?;

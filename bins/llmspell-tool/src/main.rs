@@ -25,7 +25,6 @@ fn main() -> ExitCode {
     program(&cli::CLI, run)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "what the front of every program calls")]
 fn run(args: Args) -> Result<u8> {
     let progress = match &args.action {
         Action::Invoke { stream, .. } => *stream || args.talk != Talk::Quiet && std::io::stderr().is_terminal(),
