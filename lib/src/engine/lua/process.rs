@@ -225,11 +225,13 @@ fn pump(
     progress: &Arc<Progress>,
     ended: Sender<()>,
 ) {
-    /// As much as a pipe holds on Linux, and more than elsewhere.
-    const HELD: usize = 64 << 10;
+    /// Read at once.
+    const CHUNK: usize = 8 << 10;
+    /// What a pipe holds on Linux, which is more than elsewhere, and what was in hand when the command ended.
+    const HELD: usize = (64 << 10) + CHUNK;
     let (output, progress) = (Arc::clone(output), Arc::clone(progress));
     thread::spawn(move || {
-        let (mut buffer, mut left) = ([0; 8192], HELD);
+        let (mut buffer, mut left) = ([0; CHUNK], HELD);
         while let Ok(count @ 1..) = pipe.read(&mut buffer) {
             if progress.exited.load(Ordering::Acquire) {
                 left = left.saturating_sub(count);
