@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 
 #[cfg(feature = "runtime")]
 pub use detach::{Notice, Side, detach};
-pub use pid_file::PidFile;
+pub use pid_file::{Other, PidFile};
 
 /// A descriptor that becomes readable whenever one of `signals` arrives, instead of what the signal would do.
 ///
