@@ -157,6 +157,7 @@ impl Registry {
             workdir: dir.path().to_path_buf(),
             write: vec![dir.path().to_path_buf()],
             net: server.iter().map(|_| http.clone()).collect(),
+            env: vec!["PATH".into()],
             ..Grants::default()
         });
         let mut inner = Call::new(Arc::new(policy));
@@ -468,7 +469,7 @@ mod tests {
                 .any(|row| row["name"] == "hash_calculator")
         );
         assert!(registry.search(&["zebra".into()], None).unwrap().is_empty());
-        assert_eq!(registry.list(Some("filesystem")).unwrap().len(), 2);
+        assert_eq!(registry.list(Some("filesystem")).unwrap().len(), 3);
         assert_eq!(registry.list(Some("cooking")).unwrap_err().class(), Class::NotFound);
     }
 
