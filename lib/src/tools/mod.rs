@@ -1,7 +1,8 @@
 //! Tools: one file each. This file holds what they share: [`ToolSpec`], [`Call`], the list, and the [`Registry`] through
 //! which every caller (messages, Lua, models, tests) lists, describes, searches, invokes and tests them.
 //!
-//! A tool is a params struct, a `SPEC` and a `run`. Spelling, validation, policy, deadline, envelope: once, here.
+//! A tool is a params struct, a `SPEC` and a `run`. Spelling, validation, policy, deadline, envelope: once, here. `optional`
+//! names the tools that only some builds have.
 
 mod calculator;
 mod echo;
@@ -10,6 +11,7 @@ mod file_operations;
 mod file_search;
 mod hash_calculator;
 mod http_request;
+mod optional;
 mod registry;
 mod schema;
 mod environment_reader;
@@ -35,7 +37,7 @@ use crate::config::Tools;
 use crate::error::{Class, Error, Result};
 use crate::security::Policy;
 
-/// The tools of this build, in the order of `list`.
+/// The tools of this build. One behind a feature has its row in `optional` too.
 fn builtin() -> Vec<Box<dyn Tool>> {
     vec![
         tool(&calculator::SPEC, calculator::run),
