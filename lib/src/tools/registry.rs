@@ -176,6 +176,7 @@ impl Registry {
             workdir: dir.path().to_path_buf(),
             write: vec![dir.path().to_path_buf()],
             net: server.iter().map(|_| http.clone()).collect(),
+            env: vec!["PATH".into()],
             ..Grants::default()
         });
         let mut inner = Call::new(Arc::new(policy));
