@@ -11,7 +11,7 @@ use llmspell::config::{Config, Loaded, LogOutput, Sources, commands};
 use llmspell::daemon::{Side, detach};
 use llmspell::error::{Class, Error, Result};
 use llmspell::home::{self, Home};
-use llmspell::kernel::{self, Ready, Settings};
+use llmspell::kernel::{self, Admin, Ready, Reload, Settings};
 use llmspell::kernelspec::{self, Folders};
 use llmspell::log::{FileSettings, Sinks};
 use llmspell::protocol::connection::Transport;
@@ -99,6 +99,12 @@ fn serve(serve: &Serve, mut sources: Sources) -> Result<u8> {
     if let Some(dir) = &serve.workdir {
         sources.flag("kernel.workdir", sources.dir.join(dir).display().to_string(), "--workdir");
     }
+    if let Some(limit) = &serve.idle_timeout {
+        sources.flag("kernel.idle_timeout", limit.clone(), "--idle-timeout");
+    }
+    if let Some(clients) = serve.max_clients {
+        sources.flag("kernel.max_clients", i64::from(clients), "--max-clients");
+    }
     sources.permissions(&serve.permissions);
     let Loaded { config, dir, .. } = load(&sources)?;
     config.secrets().for_each(log::hide);
@@ -116,12 +122,16 @@ fn serve(serve: &Serve, mut sources: Sources) -> Result<u8> {
             Side::Background(notice) => Some(notice),
         },
     };
-    let outcome = log::start(&config.log, sinks).and_then(|_log| {
+    let outcome = log::start(&config.log, sinks).and_then(|log| {
         let mut grants = config.grants(&workdir, &sources.home);
         // They hold the key of this kernel.
         grants.hidden.extend(settings.connection_file.iter().chain(&settings.private).cloned());
         let runtime = Runtime::new(config, Policy::new(grants));
-        kernel::serve(&settings, &sources.home, &runtime, |ready| {
+        let home = sources.home.clone();
+        // Flags and environment as they were; files as they are then.
+        let reload: Reload = Box::new(move || Config::load(&sources).map(|loaded| loaded.config));
+        let admin = Admin { log: Some(log), reload: Some(reload) };
+        kernel::serve(&settings, &home, &runtime, admin, |ready| {
             let text = told(ready, serve.json || settings.private.is_some());
             match &mut notice {
                 Some(notice) => notice.ready(&text),
@@ -194,7 +204,6 @@ fn settings(serve: &Serve, config: &Config, dir: &Path, home: &Home) -> Result<S
         ports: if transport == Some(Transport::Ipc) { None } else { ports },
         private: serve.private.clone().map(|folder: PathBuf| dir.join(folder)),
         engine: serve.engine.map_or(config.default_engine.clone(), |engine| engine.name().into()),
-        grace: config.kernel.grace,
         pid_file: None,
     };
     if settings.private.is_none() {
