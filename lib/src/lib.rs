@@ -31,6 +31,8 @@ pub mod client;
 // What outlives a process.
 #[cfg(feature = "runtime")]
 pub mod store;
+#[cfg(feature = "runtime")]
+pub mod state;
 
 // The side that answers.
 #[cfg(feature = "runtime")]

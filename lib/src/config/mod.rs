@@ -54,6 +54,8 @@ pub struct Config {
     pub kernel: Kernel,
     /// Logs.
     pub log: Log,
+    /// What scripts, agents and workflows remember.
+    pub state: State,
     /// Tools.
     pub tools: Tools,
 }
@@ -66,6 +68,7 @@ impl Default for Config {
             security: Security::default(),
             kernel: Kernel::default(),
             log: Log::default(),
+            state: State::default(),
             tools: Tools::default(),
         }
     }
@@ -248,6 +251,20 @@ pub struct Log {
     /// Levels of single modules, such as `"llmspell::engine" = "debug"`.
     #[schemars(extend("x-project" = "free"))]
     pub modules: BTreeMap<String, Level>,
+}
+
+/// `[state]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct State {
+    /// Whether each acknowledged write outlives the loss of power too; slower by what the disk needs for that.
+    #[schemars(extend("x-project" = "free"))]
+    pub durable: bool,
+    /// Name of the store in `~/.llmspell/store`, to share one between kernels; when not set, each kernel has its own
+    /// and runs without a kernel share `default`.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "text::id")]
+    #[schemars(schema_with = "text::id_schema")]
+    pub store: Option<String>,
 }
 
 /// `[tools]`

@@ -88,6 +88,7 @@ pub struct Ready {
 pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: impl FnOnce(&Ready)) -> Result<()> {
     raise_open_files();
     let mut place = Place::claim(settings, home)?;
+    runtime.remember(home, place.store.is_some().then_some(&place.id));
     let signals: Vec<(_, fn() -> control::Job)> = vec![
         (signal_fd(&[SIGTERM, SIGHUP])?, || control::Job::Terminate),
         (signal_fd(&[SIGINT])?, || control::Job::Interrupt),
