@@ -57,6 +57,8 @@ impl Launch {
         let program = Program("llmspell-kernel").path();
         let mut command = Command::new(&program);
         command.args(["--id", &wanted.id, "--port", &wanted.port.to_string(), "--json"]);
+        // It rotates its log itself; what is printed besides, a panic for one, is appended to the same file.
+        command.arg("--log-file").arg(&log);
         if let Some(config) = &wanted.config {
             command.arg("--config").arg(config);
         }

@@ -9,15 +9,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::error::{Class, Error, Result};
-use crate::protocol::connection::Connection;
+use crate::protocol::connection::{Connection, pid_namespace};
 
 /// What is the same for all processes here: read once.
 #[derive(Clone, Debug)]
 pub struct Here {
     /// Boot id.
     pub boot: String,
-    /// PID name space, as `/proc/self/ns/pid` names it.
-    pub pid_namespace: String,
+    /// PID name space.
+    pub pid_namespace: Option<u64>,
     /// Name of this machine.
     pub host: String,
     ticks_per_second: u64,
@@ -86,10 +86,9 @@ impl Here {
     #[must_use]
     pub fn find() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-        let link = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
         Here {
             boot: read("/proc/sys/kernel/random/boot_id"),
-            pid_namespace: link.display().to_string(),
+            pid_namespace: pid_namespace(),
             host: read("/proc/sys/kernel/hostname"),
             ticks_per_second: rustix::param::clock_ticks_per_second().max(1),
         }
@@ -112,7 +111,7 @@ impl Here {
         if started.is_some_and(|(boot, _)| boot != self.boot) {
             return Standing::Dead("the machine was started anew since".into());
         }
-        if text("pid_namespace").is_some_and(|namespace| namespace != self.pid_namespace) {
+        if connection.pid_namespace.is_some_and(|namespace| self.pid_namespace.is_some_and(|ours| ours != namespace)) {
             return Standing::Foreign("runs in another PID name space, a container for one".into());
         }
         match Stat::of(pid) {
@@ -309,8 +308,9 @@ mod tests {
             assert_eq!(Process::open(&here, &other).unwrap_err().class(), Class::NotFound);
         }
         let mut elsewhere = file.clone();
-        elsewhere.rest.insert("pid_namespace".into(), "pid:[1]".into());
+        elsewhere.pid_namespace = Some(1);
         assert_eq!(Process::open(&here, &elsewhere).unwrap_err().class(), Class::Denied);
+        elsewhere.pid_namespace = None;
         elsewhere.rest = serde_json::Map::from_iter([("host".to_owned(), "nowhere".into())]);
         assert_eq!(Process::open(&here, &elsewhere).unwrap_err().class(), Class::Denied);
 

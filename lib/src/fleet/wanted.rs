@@ -129,12 +129,6 @@ impl Home {
     pub(super) fn state_dir(&self) -> PathBuf {
         self.fleet_dir().join("state")
     }
-
-    /// The log of the kernel called `id`.
-    #[must_use]
-    pub fn log_file(&self, id: &str) -> PathBuf {
-        self.log_dir().join(format!("{id}.log"))
-    }
 }
 
 impl Wanted {
