@@ -157,6 +157,18 @@ pub fn private_dir(dir: &Path) -> Result<()> {
 /// # Errors
 /// What the system said, naming `path`.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, bytes, false)
+}
+
+/// The same, for what must outlive a loss of power: it is on the disk before the old file goes.
+///
+/// # Errors
+/// As [`write_private`].
+pub fn write_durable(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, bytes, true)
+}
+
+fn replace(path: &Path, bytes: &[u8], sync: bool) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}.tmp", uuid::Uuid::new_v4().simple()));
     let temporary = path.with_file_name(name);
@@ -165,7 +177,7 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(&temporary)
-        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| if sync { file.sync_data() } else { Ok(()) }))
         .and_then(|()| fs::rename(&temporary, path));
     written.map_err(|error| {
         let _ = fs::remove_file(&temporary);

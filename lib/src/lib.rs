@@ -48,6 +48,10 @@ pub mod kernel;
 #[cfg(feature = "runtime")]
 pub mod kernelspec;
 
+// Many kernels.
+#[cfg(feature = "fleet")]
+pub mod fleet;
+
 #[cfg(all(feature = "runtime", any(test, feature = "fuzz")))]
 #[doc(hidden)]
 pub mod fuzz;
