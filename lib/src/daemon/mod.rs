@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 #[cfg(feature = "runtime")]
 pub use detach::{Notice, Side, detach};
 pub use notify::Notify;
-pub use pid_file::{Other, PidFile};
+pub use pid_file::PidFile;
 
 /// A descriptor that becomes readable whenever one of `signals` arrives, instead of what the signal would do.
 ///

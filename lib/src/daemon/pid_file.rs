@@ -17,15 +17,6 @@ pub struct PidFile {
     lock: File,
 }
 
-/// What becomes of a file of that name that is no PID file, whatever its content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Other {
-    /// Ours alone to write in this folder: half of it was written, or a disk was full. It is replaced.
-    Replace,
-    /// Somebody may have named the wrong file: refused when it is longer than any PID.
-    Refuse,
-}
-
 /// Longer than a PID, a newline and blanks ever are.
 const LONGEST: u64 = 32;
 
@@ -36,7 +27,19 @@ impl PidFile {
     /// # Errors
     /// `Conflict` while another process holds it; `Denied` for a symbolic or hard link, for what is no file, and for
     /// what others own or can write or replace.
-    pub fn acquire(path: &Path, other: Other) -> Result<Self> {
+    pub fn acquire(path: &Path) -> Result<Self> {
+        Self::take(path, u64::MAX)
+    }
+
+    /// The same where somebody may have named the wrong file: one that is longer than any PID is refused.
+    ///
+    /// # Errors
+    /// Those of [`PidFile::acquire`].
+    pub fn acquire_named(path: &Path) -> Result<Self> {
+        Self::take(path, LONGEST)
+    }
+
+    fn take(path: &Path, longest: u64) -> Result<Self> {
         loop {
             let file = open(path)?;
             let meta = file.metadata().map_err(|e| Error::io(path, e))?;
@@ -54,7 +57,7 @@ impl PidFile {
             if !fs::symlink_metadata(path).is_ok_and(|now| now.ino() == meta.ino() && now.dev() == meta.dev()) {
                 continue;
             }
-            if other == Other::Refuse && file.metadata().is_ok_and(|meta| meta.len() > LONGEST) {
+            if file.metadata().is_ok_and(|meta| meta.len() > longest) {
                 return Err(refused(path, "is not a PID file"));
             }
             let owned = PidFile { path: path.to_owned(), lock: file };
@@ -64,9 +67,12 @@ impl PidFile {
     }
 
     fn write(&self) -> io::Result<()> {
-        let mut file = &self.lock;
-        file.set_len(0)?;
-        file.write_all(format!("{}\n", std::process::id()).as_bytes())
+        let (mut file, text) = (&self.lock, format!("{}\n", std::process::id()));
+        // Otherwise all of it is written over: some file systems make one that was truncated wait for the disk.
+        if file.metadata()?.len() > text.len() as u64 {
+            file.set_len(0)?;
+        }
+        file.write_all(text.as_bytes())
     }
 }
 
@@ -157,14 +163,14 @@ mod tests {
             ["", "garbage", "0\n", "-1\n", "1\n", "2147483648\n", "999999999\r\n", "\0\u{1}\u{fffd}", &huge, "99999\n"]
         {
             fs::write(&path, left_over).unwrap();
-            let owner = PidFile::acquire(&path, Other::Replace).unwrap();
+            let owner = PidFile::acquire(&path).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
-            assert_eq!(PidFile::acquire(&path, Other::Replace).unwrap_err().class(), Class::Conflict);
+            assert_eq!(PidFile::acquire(&path).unwrap_err().class(), Class::Conflict);
             drop(owner);
             assert!(!path.exists());
         }
         fs::write(&path, &huge).unwrap();
-        assert_eq!(PidFile::acquire(&path, Other::Refuse).unwrap_err().class(), Class::Denied);
+        assert_eq!(PidFile::acquire_named(&path).unwrap_err().class(), Class::Denied);
         assert_eq!(fs::read_to_string(&path).unwrap(), huge);
     }
 
@@ -173,7 +179,7 @@ mod tests {
         let folder = Folder::new();
         let (path, secret) = (folder.0.join("k.pid"), folder.0.join("secret"));
         let refuses = |why: &str| {
-            let error = PidFile::acquire(&path, Other::Replace).unwrap_err();
+            let error = PidFile::acquire(&path).unwrap_err();
             assert_eq!(error.class(), Class::Denied, "{error}");
             assert!(error.text().ends_with(why), "{error}");
             assert!(fs::symlink_metadata(&path).is_ok());
@@ -202,7 +208,7 @@ mod tests {
         fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o777)).unwrap();
         refuses("others can replace it in its folder");
         fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o1777)).unwrap();
-        drop(PidFile::acquire(&path, Other::Replace).unwrap());
+        drop(PidFile::acquire(&path).unwrap());
         if rustix::process::geteuid().is_root() {
             fs::write(&path, "1\n").unwrap();
             std::os::unix::fs::chown(&path, Some(65534), None).unwrap();

@@ -38,7 +38,7 @@ use std::thread;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
-use crate::daemon::{self, Other, PidFile, raise_open_files, signal_fd};
+use crate::daemon::{self, PidFile, raise_open_files, signal_fd};
 use crate::engine;
 use crate::error::{Class, Error, Result};
 use crate::home::{self, Home};
@@ -297,17 +297,15 @@ impl Place {
         if registered {
             home::private_dir(home.root())?;
             home::private_dir(&home.kernel_dir())?;
-            pid_files.push(PidFile::acquire(&home.pid_file(&id), Other::Replace).map_err(
-                |error| match error.class() {
-                    Class::Conflict => error.within(format!("kernel {id}")),
-                    _ => error,
-                },
-            )?);
+            pid_files.push(PidFile::acquire(&home.pid_file(&id)).map_err(|error| match error.class() {
+                Class::Conflict => error.within(format!("kernel {id}")),
+                _ => error,
+            })?);
             written.push(home.connection_file(&id));
         }
         if let Some(path) = settings.pid_file.as_ref().filter(|path| !registered || **path != home.pid_file(&id)) {
             let hint = "Give every kernel one of its own: {id} in the path becomes the id.";
-            pid_files.push(PidFile::acquire(path, Other::Refuse).map_err(|error| match error.class() {
+            pid_files.push(PidFile::acquire_named(path).map_err(|error| match error.class() {
                 Class::Conflict => error.hint(hint),
                 _ => error,
             })?);
