@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import stat
 import subprocess
 
@@ -134,3 +135,30 @@ def test_the_keys_of_the_release_notes(place, daemon):
     daemon()
     daemon("--id", "b")  # is not disturbed by a file that names another kernel
     assert sorted(os.listdir(place.root / "l")) == ["b.log", "llmspell-kernel.log"]
+
+
+def test_the_lines_of_v0_10(place, daemon, tmp_path):
+    """`llmspell kernel start --daemon …`, `kernel stop`, as people wrote them."""
+    (tmp_path / "llmspell").symlink_to(program("run"))
+    for name in ("kernel", "fleet"):
+        (tmp_path / f"llmspell-{name}").symlink_to(program(name))
+    done = []
+
+    def sh(line):
+        done.append(subprocess.run(["sh", "-c", line], env={**place.env, "PATH": f"{tmp_path}:{place.env['PATH']}", "HOME": str(place.root)},
+                                   cwd=place.work, capture_output=True, text=True))
+        return done[-1]
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    start = sh(f"llmspell kernel start --daemon --port {port} --connection-file ~/kernel.json --idle-timeout 3600 --max-clients 10 "
+               "--log-file ~/l.log --pid-file ~/p.pid")
+    assert start.returncode == 0, start
+    pid = int((place.root / "p.pid").read_text())
+    with Watched(pid) as watched:
+        assert json.loads((place.root / "kernel.json").read_text())["shell_port"] == port
+        assert (place.root / "l.log").exists()
+        stop = sh("llmspell kernel stop")
+        assert stop.returncode == 0, stop
+        assert watched.ended()
+    assert not (place.root / "p.pid").exists() and not (place.root / "kernel.json").exists()
