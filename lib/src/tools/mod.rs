@@ -5,13 +5,17 @@
 //! names the tools that only some builds have.
 
 mod calculator;
+mod cancel;
 mod echo;
 mod faults;
 mod file_operations;
 mod file_search;
 mod hash_calculator;
+pub mod http;
 mod http_request;
+pub mod net;
 mod optional;
+pub mod process;
 mod registry;
 mod schema;
 mod text_manipulator;
@@ -20,13 +24,13 @@ use std::fs::File;
 use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use cancel::Cancel;
 pub use registry::{Registry, TestCase};
 
 use crate::config::Tools;
@@ -98,6 +102,10 @@ pub enum Effect {
     WriteFiles,
     /// Talks to other hosts.
     Network,
+    /// Runs programs.
+    RunPrograms,
+    /// Reads environment variables.
+    ReadEnvironment,
 }
 
 impl Effect {
@@ -108,6 +116,8 @@ impl Effect {
             Effect::ReadFiles => "read_files",
             Effect::WriteFiles => "write_files",
             Effect::Network => "network",
+            Effect::RunPrograms => "run_programs",
+            Effect::ReadEnvironment => "read_environment",
         }
     }
 }
@@ -281,6 +291,27 @@ impl Call {
         }
     }
 
+    /// The same call with at most `limit` left.
+    #[must_use]
+    pub fn within(&self, limit: Duration) -> Self {
+        let end = Instant::now().checked_add(limit);
+        Call { deadline: [self.deadline, end].into_iter().flatten().min(), ..self.clone() }
+    }
+
+    /// Waits for `wait`, unless the call ends first.
+    ///
+    /// # Errors
+    /// As [`Call::check`].
+    pub fn sleep(&self, wait: Duration) -> Result<()> {
+        let end = Instant::now() + wait;
+        while Instant::now() < end {
+            self.check()?;
+            let until = self.deadline.map_or(end, |deadline| deadline.min(end));
+            self.cancel.poll(&[], Some(until)).map_err(|e| Error::system("pause", e))?;
+        }
+        self.check()
+    }
+
     /// Time left, if there is a limit; zero when it is over.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
@@ -292,23 +323,6 @@ impl Call {
         if let Some(progress) = &self.progress {
             progress(line.as_ref());
         }
-    }
-}
-
-/// A flag that stops a call; clones share it.
-#[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    /// Stops the call at its next look.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    /// Whether it was stopped.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire)
     }
 }
 
