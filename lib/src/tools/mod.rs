@@ -7,9 +7,11 @@
 mod calculator;
 mod cancel;
 mod echo;
+mod environment_reader;
 mod faults;
 mod file_operations;
 mod file_search;
+mod file_watcher;
 mod hash_calculator;
 pub mod http;
 mod http_request;
@@ -18,7 +20,9 @@ mod optional;
 pub mod process;
 mod registry;
 mod schema;
+mod system_monitor;
 mod text_manipulator;
+mod validate;
 
 use std::fs::File;
 use std::marker::PhantomData;
@@ -27,6 +31,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -41,10 +46,13 @@ use crate::security::Policy;
 fn builtin() -> Vec<Box<dyn Tool>> {
     vec![
         tool(&calculator::SPEC, calculator::run),
+        tool(&environment_reader::SPEC, environment_reader::run),
         tool(&file_operations::SPEC, file_operations::run),
         tool(&file_search::SPEC, file_search::run),
+        tool(&file_watcher::SPEC, file_watcher::run),
         tool(&hash_calculator::SPEC, hash_calculator::run),
         tool(&http_request::SPEC, http_request::run),
+        tool(&system_monitor::SPEC, system_monitor::run),
         tool(&text_manipulator::SPEC, text_manipulator::run),
     ]
 }
@@ -210,7 +218,8 @@ impl<P: DeserializeOwned + JsonSchema> Tool for Typed<P> {
     }
 
     fn schema(&self) -> Value {
-        schemars::schema_for!(P).to_value()
+        let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+        settings.into_generator().into_root_schema_for::<P>().to_value()
     }
 
     fn run(&self, params: Value, call: &Call) -> Result<Answer> {
@@ -303,11 +312,11 @@ impl Call {
     /// # Errors
     /// As [`Call::check`].
     pub fn sleep(&self, wait: Duration) -> Result<()> {
-        let end = Instant::now() + wait;
-        while Instant::now() < end {
+        let end = Instant::now().checked_add(wait);
+        while end.is_none_or(|end| Instant::now() < end) {
             self.check()?;
-            let until = self.deadline.map_or(end, |deadline| deadline.min(end));
-            self.cancel.poll(&[], Some(until)).map_err(|e| Error::system("pause", e))?;
+            let until = [end, self.deadline].into_iter().flatten().min();
+            self.cancel.poll(&[], until).map_err(|e| Error::system("pause", e))?;
         }
         self.check()
     }
@@ -329,6 +338,11 @@ impl Call {
 /// The parameter `name`, which this operation needs.
 fn required<T>(value: Option<T>, name: &str) -> Result<T> {
     value.ok_or_else(|| Error::new(Class::Usage, format!("{name}: missing")))
+}
+
+/// The name of a choice as parameters spell it.
+fn word(choice: &impl serde::Serialize) -> String {
+    serde_json::to_value(choice).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// The `true` of `#[serde(default = …)]`.
