@@ -148,12 +148,15 @@ pub(super) fn clear(home: &Home, id: &str, connection: &Connection) {
     }
 }
 
-/// The words for a kernel that ended by itself or was killed, as far as anybody knows.
-pub(super) fn cause(process: &Process, kernel: &Kernel) -> String {
-    let limits = kernel.state.limits.as_ref();
-    let cause = process.cause();
-    if out_of_memory(limits) {
-        return format!("out of memory ({})", cause.as_deref().unwrap_or("killed by the system"));
+/// The words for a kernel whose end is `known` to the system, or not.
+pub(super) fn cause(known: Option<String>, kernel: &Kernel) -> String {
+    match known {
+        known if out_of_memory(kernel.state.limits.as_ref()) => {
+            format!("out of memory ({})", known.as_deref().unwrap_or("killed by the system"))
+        }
+        Some(known) => known,
+        // A kernel that ends in good order takes its files with it.
+        None if kernel.connection.is_none() => "ended by itself".into(),
+        None => "crashed or killed; the system does not say how".into(),
     }
-    cause.unwrap_or_else(|| "ended; the system does not say how".into())
 }
