@@ -46,7 +46,6 @@ pub fn stop(home: &Home, here: &Here, kernels: &[Kernel], grace: Duration, on: &
 }
 
 struct Stopping {
-    #[expect(clippy::struct_field_names, reason = "what it is")]
     claim: Claim,
     end: Ending,
 }
@@ -54,7 +53,8 @@ struct Stopping {
 /// Notes that it is not wanted and asks it to end; nothing when it does not run.
 fn begin(home: &Home, here: &Here, kernel: &Kernel) -> Result<Option<Stopping>> {
     let claim = Claim::wait(home, &kernel.id)?;
-    if let Some(mut wanted) = Wanted::read(home, &kernel.id)?
+    // A record that cannot be read is nothing a watch would follow either.
+    if let Ok(Some(mut wanted)) = Wanted::read(home, &kernel.id)
         && wanted.run
     {
         wanted.run = false;

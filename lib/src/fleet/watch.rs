@@ -384,10 +384,10 @@ impl Watch<'_> {
                         let _ = process.signal(Signal::TERM);
                     }
                     let text = format!("started again with PID {} in {} ms", ready.pid, begun.elapsed().as_millis());
-                    self.say(&id, "started", text);
                     let child = Some(launch.into_child());
                     let held = Held { process, child, kernel, since: begun, silent: 0, killed: None };
-                    self.held.insert(id, held);
+                    self.held.insert(id.clone(), held);
+                    self.say(&id, "started", text);
                 }
                 // It ended in between; what is left of it is found.
                 Err(_) => self.ended(&kernel, "ended as soon as it was ready", begun.elapsed()),
