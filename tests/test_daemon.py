@@ -162,3 +162,41 @@ def test_the_lines_of_v0_10(place, daemon, tmp_path):
         assert stop.returncode == 0, stop
         assert watched.ended()
     assert not (place.root / "p.pid").exists() and not (place.root / "kernel.json").exists()
+
+
+def test_credentials_of_a_service(place, run, kernel, tmp_path):
+    """What LoadCredential= brings: a configuration, and the key of the connection; neither is for scripts."""
+    (tmp_path / "llmspell.toml").write_text('[kernel]\ngrace = "7s"\n[tools.http_request.default_headers]\nX-Api-Key = "correct horse"\n')
+    (tmp_path / "connection-key").write_text("0123456789abcdef0123456789abcdef\n")
+    env = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    shown = run("kernel", "config", "show", "kernel.grace", env=env).out
+    assert '"7s"' in shown and f"{tmp_path}/llmspell.toml:2" in shown
+    one = kernel("--allow-read", env=env)
+    assert one.connection["key"] == "0123456789abcdef0123456789abcdef"
+    for name in ("llmspell.toml", "connection-key"):
+        assert one.wire().stdout(f'print((io.open("{tmp_path}/{name}")))') == "nil\n"
+    (tmp_path / "connection-key").write_text("short")
+    done = run("kernel", "--id", "b", env=env)
+    assert done.code == 3 and "credential connection-key: shorter" in done.err
+
+
+def test_a_caller_that_looks_away(place, run):
+    """Nobody reads what it prints, or its caller is gone when it is ready: it serves all the same."""
+    done = subprocess.run(["sh", "-c", f"{program('kernel')} --daemon | true"], env=place.env, cwd=place.work, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    one = int((place.home / "kernel/llmspell-kernel.pid").read_text())
+    with Watched(one) as watched:
+        assert run("tool", "invoke", "calculator", "input=1+1", "-k", "llmspell-kernel").out == "2\n"
+        os.kill(one, signal.SIGTERM)
+        assert watched.ended()
+
+
+def test_standard_streams_may_be_closed(place):
+    """Started without any: what it opens does not become standard error."""
+    done = subprocess.run(["sh", "-c", f"exec {program('kernel')} --daemon <&- >&- 2>&-"], env=place.env, cwd=place.work)
+    assert done.returncode in (0, 74)
+    one = int((place.home / "kernel/llmspell-kernel.pid").read_text())
+    with Watched(one) as watched:
+        assert os.readlink(f"/proc/{one}/fd/2") == str(place.home / "logs/llmspell-kernel.log")
+        os.kill(one, signal.SIGTERM)
+        assert watched.ended()

@@ -522,6 +522,11 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
          reloads or stops, and what it does. The watchdog is told that it lives only while its threads answer and a \
          script that is to stop does so within that time; a script that merely runs long is alive.",
     ),
+    (
+        "CREDENTIALS_DIRECTORY",
+        "Set by systemd for `LoadCredential=`. `llmspell.toml` in it is one more configuration file, `connection-key` the \
+         key of the connection instead of a random one. Scripts cannot read that folder.",
+    ),
     ("JOURNAL_STREAM", "Set by systemd. Where standard error leads to the journal, lines have a severity and no time."),
 ])
 .files(&[

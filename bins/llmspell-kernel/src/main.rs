@@ -140,10 +140,11 @@ fn serve(serve: &Serve, mut sources: Sources) -> Result<u8> {
             }
         })
     });
-    if let (Some(notice), Err(error)) = (&mut notice, &outcome) {
-        notice.failed(error);
-    }
-    outcome.map(|()| 0)
+    outcome.map(|()| 0).or_else(|error| {
+        // The caller tells it; the log may be that of the kernel that is in the way.
+        let told = notice.is_some_and(|mut notice| notice.failed(&error));
+        if told { Ok(error.class().row().exit) } else { Err(error) }
+    })
 }
 
 /// What is printed once clients can connect.

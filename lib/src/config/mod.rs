@@ -27,7 +27,7 @@ pub use load::{Changes, Loaded, Origin, Sources};
 pub use read::Problem;
 pub use trust::{State as Trust, trust};
 
-use crate::home::Home;
+use crate::home::{self, Home};
 use crate::security::{Grants, Profile};
 
 /// Reads `text` as a configuration and as one of v0.10, for the fuzz targets.
@@ -471,7 +471,8 @@ impl Config {
         const KEYS: [&str; 6] = [".aws", ".gnupg", ".kube", ".local/share/jupyter/runtime", ".netrc", ".ssh"];
         let user = std::env::var_os("HOME").filter(|_| self.security.profile != Profile::Privileged);
         let keys = user.iter().flat_map(|user| KEYS.map(|name| Path::new(user).join(name)));
-        [home.root().to_path_buf(), home.runtime_dir()].into_iter().chain(keys).collect()
+        let ours = [home.root().to_path_buf(), home.runtime_dir()].into_iter().chain(home::credentials_dir());
+        ours.chain(keys).collect()
     }
 
     /// What the policy is made from. `workdir` is where the program was started; `kernel.workdir` goes before it.

@@ -37,10 +37,12 @@ impl Notice {
         self.send(&Word::Ready(text.to_owned()));
     }
 
-    /// The process ends with this error. Once it was ready nobody is there to hear it.
-    pub fn failed(&mut self, error: &Error) {
+    /// The process ends with this error. Once it was ready nobody is there to hear it: false.
+    pub fn failed(&mut self, error: &Error) -> bool {
+        let is_awaited = self.0.is_some();
         let hint = error.next_step().map(str::to_owned);
         self.send(&Word::Failed { class: error.class().row().name.to_owned(), text: error.text().to_owned(), hint });
+        is_awaited
     }
 
     fn send(&mut self, word: &Word) {

@@ -113,7 +113,11 @@ impl LogFile {
         self.looked = Instant::now();
         let here = self.file.as_ref().and_then(|file| file.metadata().ok());
         let same = match (here, fs::metadata(&self.settings.path)) {
-            (Some(here), Ok(there)) => here.ino() == there.ino() && here.dev() == there.dev(),
+            (Some(here), Ok(there)) => {
+                // Others may write into it, or have emptied it.
+                self.size = if there.is_file() { there.len() } else { 0 };
+                here.ino() == there.ino() && here.dev() == there.dev()
+            }
             _ => false,
         };
         if !same {
@@ -137,7 +141,7 @@ impl LogFile {
                 self.take(file, size, day);
                 self.tidy();
             }
-            // It grows on; tried again when as much came as fits, or tomorrow.
+            // It grows on; tried again with the next look.
             Err(_) => (self.size, self.day) = (1, today()),
         }
     }

@@ -155,11 +155,16 @@ pub fn start(config: &Log, sinks: Sinks) -> Result<Handle> {
         syslog: sinks.syslog.then(Syslog::default),
         journal: sinks.journald.then(Journal::default),
     };
+    let quiet = state.stderr.is_none();
     let writer = Arc::new(Writer(Mutex::new(state)));
     let started = Logger::with(levels(config, None))
         .log_to_writer(Box::new(Front(Arc::clone(&writer))))
         .error_channel(ErrorChannel::DevNull)
         .start();
+    if quiet {
+        // Where nobody looks at standard error, a panic is a line of the log.
+        std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    }
     let logger = started.map_err(|error| Error::new(Class::Bug, format!("log: {error}")))?;
     Ok(Handle { logger, writer })
 }
@@ -216,7 +221,15 @@ struct Front(Arc<Writer>);
 
 impl LogWriter for Front {
     fn write(&self, _: &mut DeferredNow, record: &Record<'_>) -> io::Result<()> {
-        self.0.lock().write(record);
+        // A panic may come from within, and must not wait for itself.
+        if std::thread::panicking() {
+            match self.0.0.try_lock() {
+                Ok(mut state) => state.write(record),
+                Err(_) => drop(LOST.fetch_add(1, Relaxed)),
+            }
+        } else {
+            self.0.lock().write(record);
+        }
         Ok(())
     }
 
