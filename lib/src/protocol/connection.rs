@@ -173,7 +173,9 @@ impl Connection {
             let hint = format!("Whoever can write it can send you elsewhere: chmod 600 {}", path.display());
             return bad(Class::Denied, "others can write it", hint);
         }
-        if meta.mode() & 0o044 != 0 {
+        // A group that root let read it is root's decision: secrets of Kubernetes come so.
+        let readers = if meta.uid() == 0 { 0o004 } else { 0o044 };
+        if meta.mode() & readers != 0 {
             let hint = format!("Whoever reads the key can run code in the kernel: chmod 600 {}", path.display());
             return bad(Class::Denied, "others can read its key", hint);
         }
@@ -220,7 +222,9 @@ impl Connection {
     /// Whether the process that wrote it still lives. Without /proc, whether a process of that number does.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        let Some(pid) = self.pid.filter(|pid| *pid > 1).and_then(rustix::process::Pid::from_raw) else { return false };
+        // 1 is a kernel in a container of its own; without a start it could be anything.
+        let known = |pid: &i32| *pid > 1 || (*pid == 1 && self.started.is_some());
+        let Some(pid) = self.pid.filter(known).and_then(rustix::process::Pid::from_raw) else { return false };
         match (&self.started, started(pid.as_raw_nonzero().get())) {
             (Some(then), Some(now)) => *then == now,
             (Some(_), None) if Path::new("/proc/self/stat").exists() => false,
