@@ -5,13 +5,14 @@ import os
 import plistlib
 import re
 import shutil
+import signal
 import subprocess
 import socket
 import sys
 
 import pytest
 import zmq
-from conftest import BIN, ROOT
+from conftest import BIN, ROOT, Watched, children, finish, line
 
 DEPLOY = ROOT / "deploy"
 UNITS = sorted((DEPLOY / "systemd").rglob("*.service"))
@@ -158,3 +159,25 @@ def test_a_connection_file_that_both_sides_have(run, kernel, place):
 def free(count):
     with contextlib.ExitStack() as stack:
         return [stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(count)]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="not root")
+def test_a_kernel_in_a_container_of_its_own(run, start, place):
+    """As its process 1, which it is known as inside; outside its PID means nothing, and clients come all the same."""
+    words = ["--id", "inner", "--port", "0", "--json"]
+    child = subprocess.Popen(["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", BIN / "llmspell-kernel", *words],
+                             stdout=subprocess.PIPE, env=place.env, cwd=place.work)
+    try:
+        ready = json.loads(line(child.stdout))
+        assert ready["pid"] == 1
+        (pid,) = children(child.pid)
+        health = ["nsenter", "-t", str(pid), "--pid", "--mount", BIN / "llmspell-fleet", "health", "inner"]
+        inside = subprocess.run(health, capture_output=True, text=True, env=place.env)
+        assert inside.stdout.startswith("HEALTHY "), inside
+        assert run("tool", "--connection-file", ready["connection_file"], "invoke", "calculator", "input=6*7").out == "42\n"
+        assert run("tool", "--kernel", "inner", "list").code == 5, "nobody found by its PID"
+        os.kill(pid, signal.SIGTERM)
+        with Watched(child.pid) as watched:
+            assert watched.ended()
+    finally:
+        finish(child)

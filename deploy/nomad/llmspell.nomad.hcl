@@ -27,8 +27,8 @@ job "llmspell" {
       check {
         type = "script"
         task = "kernel"
-        command = "llmspell-tool"
-        args = ["list"]
+        command = "llmspell-fleet"
+        args = ["health", "--quiet", "kernel-openai"]
         interval = "10s"
         timeout = "5s"
       }
@@ -91,8 +91,8 @@ job "llmspell" {
       check {
         type = "script"
         task = "kernel"
-        command = "llmspell-tool"
-        args = ["list"]
+        command = "llmspell-fleet"
+        args = ["health", "--quiet", "kernel-anthropic"]
         interval = "10s"
         timeout = "5s"
       }
@@ -155,8 +155,8 @@ job "llmspell" {
       check {
         type = "script"
         task = "kernel"
-        command = "llmspell-tool"
-        args = ["list"]
+        command = "llmspell-fleet"
+        args = ["health", "--quiet", "kernel-local"]
         interval = "10s"
         timeout = "5s"
       }

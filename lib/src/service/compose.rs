@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{CONTAINER_CONFIG, File, IMAGE, PROBE, Restart, Service, Setting, list, quoted};
+use super::{CONTAINER_CONFIG, File, IMAGE, Restart, Service, Setting, list, probe, quoted};
 
 pub(super) fn file(services: &[Service], setting: &Setting) -> File {
     let mut text = String::from("services:\n");
@@ -59,7 +59,7 @@ fn one(text: &mut String, service: &Service, index: usize, setting: &Setting) {
     let _ = write!(
         text,
         "    healthcheck:\n      test: {}\n      interval: 10s\n      timeout: 5s\n      retries: 3\n      start_period: 10s\n",
-        list(&[&["CMD"][..], &PROBE].concat()),
+        list(&[&["CMD"][..], &probe(id)].concat()),
     );
     text.push_str(
         "    read_only: true\n    tmpfs:\n      - /tmp\n    cap_drop: [ALL]\n    security_opt: [\"no-new-privileges:true\"]\n    \

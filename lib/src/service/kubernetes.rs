@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use super::{File, IMAGE, PROBE, Service, dns_name, list, quoted};
+use super::{File, IMAGE, Service, dns_name, list, quoted};
 
 const NAMES: [&str; 5] = ["shell", "iopub", "stdin", "control", "hb"];
 
@@ -59,7 +59,7 @@ fn stateful_set(service: &Service, index: usize, name: &str, labels: &str, selec
         format!(
             "          {kind}:\n            exec:\n              command: {}\n            periodSeconds: {seconds}\n            \
              timeoutSeconds: 5\n            failureThreshold: {failures}\n",
-            list(&PROBE)
+            list(&super::probe(&service.id))
         )
     };
     let mut text = format!(

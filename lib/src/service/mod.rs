@@ -136,8 +136,11 @@ impl Service {
 const CONTAINER_CONFIG: &str = "/etc/llmspell/kernels";
 /// Networks of engines: whoever is in them may ask, if it has the key.
 const PRIVATE_NETWORKS: &str = "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16";
-/// What says that all is well, inside a container.
-const PROBE: [&str; 2] = ["llmspell-tool", "list"];
+/// What says whether the kernel `id` is well, inside a container.
+fn probe(id: &str) -> [&str; 4] {
+    ["llmspell-fleet", "health", "--quiet", id]
+}
+
 /// The image, which `deploy/docker/Dockerfile` builds.
 const IMAGE: &str = concat!("llmspell:", env!("CARGO_PKG_VERSION"));
 

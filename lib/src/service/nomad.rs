@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{CONTAINER_CONFIG, File, IMAGE, PROBE, Restart, Service, dns_name, list, quoted};
+use super::{CONTAINER_CONFIG, File, IMAGE, Restart, Service, dns_name, list, probe, quoted};
 
 const NAMES: [&str; 5] = ["shell", "iopub", "stdin", "control", "hb"];
 
@@ -28,8 +28,8 @@ pub(super) fn file(services: &[Service]) -> File {
              type = \"script\"\n        task = \"kernel\"\n        command = {}\n        args = {}\n        \
              interval = \"10s\"\n        timeout = \"5s\"\n      }}\n    }}\n",
             quoted(&name),
-            quoted(PROBE[0]),
-            list(&PROBE[1..]),
+            quoted(probe(&service.id)[0]),
+            list(&probe(&service.id)[1..]),
         );
         let _ = write!(
             text,
