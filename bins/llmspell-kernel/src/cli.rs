@@ -7,6 +7,7 @@ use llmspell::cli::{Command, Engine, Example, Flag, Group, Operand, Permissions,
 use llmspell::error::Result;
 use llmspell::home::check_id;
 use llmspell::kernelspec::{Place, Spec};
+use llmspell::service::{FIRST_PORT, Format, Scope};
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,33 @@ pub(crate) enum Action {
     Uninstall { place: Place, name: Option<String> },
     /// Print the kernelspecs.
     List { place: Place, json: bool },
+    /// Make a service of a kernel; print its files instead if `print`.
+    InstallService { service: Service, print: bool },
+    /// Remove it.
+    UninstallService(Service),
+    /// Write a connection file for a kernel to come.
+    Connection { host: String, ports: [u16; 5], output: Option<PathBuf>, force: bool },
+}
+
+/// A service of systemd or launchd. What is `None` is found out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Service {
+    /// The kernel.
+    pub(crate) id: Option<String>,
+    /// Its configuration.
+    pub(crate) config: Option<PathBuf>,
+    /// Its ports.
+    pub(crate) ports: Ports,
+    /// Whose.
+    pub(crate) scope: Option<Scope>,
+    /// Of which engine.
+    pub(crate) format: Option<Format>,
+    /// Replace what somebody else wrote.
+    pub(crate) force: bool,
+    /// Start it with the machine.
+    pub(crate) enable: bool,
+    /// Start it now.
+    pub(crate) start: bool,
 }
 
 /// A kernel to serve. What is `None` is left to the configuration.
@@ -51,6 +79,8 @@ pub(crate) struct Serve {
     pub(crate) transport: Option<Transport>,
     /// The address to bind.
     pub(crate) ip: Option<IpAddr>,
+    /// Who may connect to it.
+    pub(crate) clients: Option<Vec<String>>,
     /// The connection file to use, or to write.
     pub(crate) connection_file: Option<PathBuf>,
     /// The working directory.
@@ -160,6 +190,13 @@ pub(crate) struct Draft {
     place: Place,
     name: Option<String>,
     display_name: Option<String>,
+    clients: Option<Vec<String>>,
+    host: Option<String>,
+    scope: Option<Scope>,
+    format: Option<Format>,
+    enable: bool,
+    start: bool,
+    print: bool,
 }
 
 impl AsMut<Permissions> for Draft {
@@ -181,6 +218,7 @@ impl Draft {
             ports,
             transport,
             ip,
+            clients,
             connection_file,
             workdir,
             engine,
@@ -201,6 +239,7 @@ impl Draft {
             ports,
             transport,
             ip,
+            clients,
             connection_file,
             workdir,
             engine,
@@ -217,25 +256,44 @@ impl Draft {
         Ok(Args { config, action: Action::Serve(Box::new(serve)) })
     }
 
+    fn service(self) -> (Service, bool) {
+        let Draft { id, config, ports, scope, format, force, enable, start, print, .. } = self;
+        (Service { id, config, ports, scope, format, force, enable, start }, print)
+    }
+
     /// Any other action.
     fn act(config: Option<PathBuf>, action: Action) -> Result<Args> {
         Ok(Args { config, action })
     }
 }
 
+const ID: Flag<Draft> = Flag::value("id", "ID", |draft: &mut Draft, value| {
+    let id = value.text()?;
+    check_id(id)?;
+    draft.id = Some(id.to_owned());
+    Ok(())
+})
+.doc("Call the kernel ID. Its files are named after it, and clients find it by it. The default is `llmspell-kernel`.");
+
+const PORTS: Flag<Draft> = Flag::value("ports", "SHELL,IOPUB,STDIN,CONTROL,HB", |draft: &mut Draft, value| {
+    draft.ports = Ports::All(value.parse_all("a port number")?);
+    Ok(())
+})
+.doc("Listen on exactly these five ports. Containers and firewalls need them.");
+
+const CLIENTS: Flag<Draft> = Flag::value("clients", "LIST", |draft: &mut Draft, value| {
+    draft.clients = Some(value.list()?);
+    Ok(())
+})
+.doc(
+    "Let only these addresses connect. LIST holds addresses and blocks such as `10.0.0.0/8`, separated by commas. \
+     Messages are signed and not encrypted: whoever can connect reads the output.",
+);
+
 const ADDRESS: Group<Draft> = Group::new(
     "Address",
     &[
-        Flag::value("id", "ID", |draft: &mut Draft, value| {
-            let id = value.text()?;
-            check_id(id)?;
-            draft.id = Some(id.to_owned());
-            Ok(())
-        })
-        .doc(
-            "Call the kernel ID. Its files are named after it, and clients find it by it. The default is \
-             `llmspell-kernel`.",
-        ),
+        ID,
         Flag::value("port", "PORT", |draft: &mut Draft, value| {
             draft.ports = Ports::Shell(value.parse("a port number")?);
             Ok(())
@@ -246,11 +304,7 @@ const ADDRESS: Group<Draft> = Group::new(
             "Listen for requests on PORT. This is the shell port; the four others are free ones and stand in the \
              connection file.",
         ),
-        Flag::value("ports", "SHELL,IOPUB,STDIN,CONTROL,HB", |draft: &mut Draft, value| {
-            draft.ports = Ports::All(value.parse_all("a port number")?);
-            Ok(())
-        })
-        .doc("Listen on exactly these five ports. Containers and firewalls need them."),
+        PORTS,
         Flag::value("transport", "NAME", |draft: &mut Draft, value| {
             draft.transport = Some(value.pick(&TRANSPORTS)?);
             Ok(())
@@ -261,10 +315,8 @@ const ADDRESS: Group<Draft> = Group::new(
             draft.ip = Some(value.parse("an IP address")?);
             Ok(())
         })
-        .doc(
-            "Listen on the address ADDR. The default is `127.0.0.1`. Messages are signed and not encrypted: beyond \
-             this machine, whoever can connect can read the output.",
-        ),
+        .doc("Listen on the address ADDR. The default is `127.0.0.1`. Beyond this machine `--clients` must say for whom."),
+        CLIENTS,
         Flag::value("connection-file", "FILE", |draft: &mut Draft, value| {
             draft.connection_file = Some(value.path()?);
             Ok(())
@@ -404,6 +456,97 @@ const UNINSTALL: Command<Draft, Args> = Command::new("uninstall", "remove what i
     .flags(&[PLACE, Group::new("Kernelspec", &[NAME])])
     .make(|draft| Draft::act(draft.config, Action::Uninstall { place: draft.place, name: draft.name }));
 
+const SERVICE: Group<Draft> = Group::new(
+    "Service",
+    &[
+        Flag::switch("user", |draft: &mut Draft| draft.scope = Some(Scope::User))
+            .excludes(&["system"])
+            .doc("Yours: it runs with your rights. This is the default for everybody but root."),
+        Flag::switch("system", |draft: &mut Draft| draft.scope = Some(Scope::System))
+            .doc("The machine's: it runs as the user `llmspell`. This is the default for root."),
+        Flag::value("service-type", "NAME", |draft: &mut Draft, value| {
+            draft.format = Some(value.pick(&ENGINES)?);
+            Ok(())
+        })
+        .choices(&names(&ENGINES))
+        .doc("The program that supervises. The default is that of the operating system."),
+        ID,
+        Flag::switch("force", |draft: &mut Draft| draft.force = true).doc("Also where somebody else wrote the files."),
+    ],
+);
+
+const ENGINES: [(&str, Format); 2] = [("systemd", Format::Systemd), ("launchd", Format::Launchd)];
+
+const INSTALL_SERVICE: Command<Draft, Args> = Command::new("install-service", "make a service of a kernel")
+    .about(&[
+        "Writes the units of systemd, or the property list of launchd, with the full path of this program, and tells \
+         what to do next. With systemd the kernel ID is the unit `llmspell-kernel@ID`, and the file that configures it \
+         is `/etc/llmspell/kernels/ID.toml` or `~/.llmspell/kernels/ID.toml`; without `--id` it is `llmspell-kernel`, \
+         and the usual files do. The page llmspell-service(7) tells the rest.",
+    ])
+    .flags(&[
+        SERVICE,
+        Group::new(
+            "Doing",
+            &[
+                PORTS,
+                Flag::switch("print", |draft: &mut Draft| draft.print = true)
+                    .doc("Print the files instead of writing them."),
+                Flag::switch("enable", |draft: &mut Draft| draft.enable = true)
+                    .doc("Start it whenever the machine starts, or you log in."),
+                Flag::switch("start", |draft: &mut Draft| draft.start = true).doc("Start it now, or again if it runs."),
+            ],
+        ),
+    ])
+    .make(|draft| {
+        let (service, print) = draft.service();
+        Draft::act(None, Action::InstallService { service, print })
+    });
+
+const UNINSTALL_SERVICE: Command<Draft, Args> = Command::new("uninstall-service", "remove what install-service wrote")
+    .about(&["Stops the kernels of these services and removes the files. Configurations, state and logs stay."])
+    .flags(&[SERVICE])
+    .make(|draft| Draft::act(None, Action::UninstallService(draft.service().0)));
+
+const CONNECTION: Command<Draft, Args> = Command::new("connection", "write a connection file for a kernel to come")
+    .about(&["Makes a key. The kernel is started with `--connection-file` and the file, and each client is given a \
+                  copy: for kernels in containers and on other machines, which cannot hand over what they chose \
+                  themselves."])
+    .flags(&[
+        Group::new(
+            "Reached at",
+            &[
+                Flag::value("ip", "HOST", |draft: &mut Draft, value| {
+                    draft.host = Some(value.into_text()?);
+                    Ok(())
+                })
+                .doc("The address or name by which clients reach it. The default is `127.0.0.1`."),
+                PORTS,
+            ],
+        ),
+        Group::new(
+            "Output",
+            &[
+                Flag::value("output", "FILE", |draft: &mut Draft, value| {
+                    draft.file = Some(value.path()?);
+                    Ok(())
+                })
+                .short('o')
+                .doc("Write to FILE, which nobody else can read. The default is standard output."),
+                Flag::switch("force", |draft: &mut Draft| draft.force = true)
+                    .doc("Overwrite FILE. Clients with the old key are then refused."),
+            ],
+        ),
+    ])
+    .make(|draft| {
+        let ports = match draft.ports {
+            Ports::All(ports) => ports,
+            _ => std::array::from_fn(|i| FIRST_PORT + i as u16),
+        };
+        let host = draft.host.unwrap_or_else(|| "127.0.0.1".into());
+        Draft::act(draft.config, Action::Connection { host, ports, output: draft.file, force: draft.force })
+    });
+
 const LIST: Command<Draft, Args> = Command::new("list", "print the kernelspecs that install wrote")
     .about(&["Looks wherever Jupyter does, and in the place that is named."])
     .flags(&[PLACE, PRINTED])
@@ -480,6 +623,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
     "config show|check|init|migrate [FLAGS] [OPERANDS]",
     "doctor [FLAGS]",
     "install|uninstall|list [FLAGS]",
+    "install-service|uninstall-service|connection [FLAGS]",
 ])
 .common(&[CONFIGURATION])
 .flags(&[ADDRESS, RUNNING, BACKGROUND, Group::PERMISSIONS])
@@ -497,6 +641,9 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
     INSTALL,
     UNINSTALL,
     LIST,
+    INSTALL_SERVICE,
+    UNINSTALL_SERVICE,
+    CONNECTION,
 ])
 .make(Draft::serve)
 .signals(&[
@@ -556,8 +703,19 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
     Example::new("Ask whether a configuration is right.", "llmspell-kernel config check ~/.llmspell/config.toml"),
     Example::new("Make it a choice in Jupyter.", "llmspell-kernel install"),
     Example::new("Ask whether a kernel would work here.", "llmspell-kernel doctor"),
+    Example::new(
+        "Show the unit of a kernel of your own that systemd would supervise.",
+        "llmspell-kernel install-service --user --id notes --print",
+    ),
 ])
-.see_also(&["llmspell-run(1)", "llmspell-tool(1)", "llmspell.toml(5)", "llmspell(7)", "llmspell-protocol(7)"]);
+.see_also(&[
+    "llmspell-run(1)",
+    "llmspell-tool(1)",
+    "llmspell.toml(5)",
+    "llmspell(7)",
+    "llmspell-protocol(7)",
+    "llmspell-service(7)",
+]);
 
 #[cfg(test)]
 mod tests {

@@ -11,6 +11,7 @@
 //! The life of a request: the io thread verifies and parses it and hands it on; whoever serves it says `busy`, its
 //! output, its reply and, last, `idle`, through the outbox; the io thread sends them in that order.
 
+mod clients;
 mod comm;
 mod control;
 mod counters;
@@ -28,6 +29,7 @@ mod usage;
 
 use std::collections::{HashSet, VecDeque};
 use std::io::IsTerminal;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -61,6 +63,10 @@ pub struct Settings {
     pub transport: Option<Transport>,
     /// Address of tcp.
     pub ip: String,
+    /// The address to listen on where the connection file that is given names another, by which clients come.
+    pub bind: Option<IpAddr>,
+    /// Who may connect to ports: addresses and blocks. Empty: this machine.
+    pub clients: Vec<String>,
     /// Shell, iopub, stdin, control, heartbeat; 0: any free port.
     pub ports: Option<[u16; 5]>,
     /// The folder of a private kernel, which ends when its standard input closes.
@@ -105,7 +111,7 @@ pub fn serve(
         (signal_fd(&[SIGINT])?, || control::Job::Interrupt),
     ];
     let mut context = zmq::Context::new();
-    let (sockets, heartbeat) = sockets::bind(&context, &mut place.connection)?;
+    let (sockets, heartbeat) = place.bind(&context, settings)?;
     let outbox = Arc::new(outbox::Outbox::new(Session::new(&place.connection.key))?);
     let counters = Arc::new(counters::Counters::new());
     let gate = Arc::new(input::Gate::default());
@@ -331,6 +337,19 @@ impl Place {
         }
         let store = registered.then(|| home.store_file(&id));
         Ok(Place { id, connection, file, written, folder: None, published: false, store, _pid_files: pid_files })
+    }
+
+    /// The bound sockets. What clients are told of stays as the connection file that was given says.
+    fn bind(&mut self, context: &zmq::Context, settings: &Settings) -> Result<(sockets::Sockets, zmq::Socket)> {
+        let mut local = self.connection.clone();
+        if let Some(ip) = settings.bind.filter(|_| local.transport == Transport::Tcp) {
+            local.ip = ip.to_string();
+        }
+        let clients = clients::Clients::new(local.transport, &local.ip, &settings.clients)?;
+        let bound = sockets::bind(context, &mut local, &clients)?;
+        let ports = connection::Channel::ALL.map(|channel| (channel, local.port(channel)));
+        ports.into_iter().for_each(|(channel, port)| self.connection.set_port(channel, port));
+        Ok(bound)
     }
 
     /// Writes the connection files: from now on clients find the kernel.
