@@ -332,7 +332,7 @@ pub enum LogOutput {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
-    /// What is logged.
+    /// What is logged. A kernel in the background logs `info` unless something else is said.
     #[schemars(extend("x-live" = true, "x-project" = "free"))]
     pub level: Level,
     /// Lines for people, or one JSON object a line.
