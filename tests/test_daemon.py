@@ -200,3 +200,8 @@ def test_standard_streams_may_be_closed(place):
         assert os.readlink(f"/proc/{one}/fd/2") == str(place.home / "logs/llmspell-kernel.log")
         os.kill(one, signal.SIGTERM)
         assert watched.ended()
+
+
+def test_process_1_of_a_container_stays(place):
+    done = subprocess.run(["unshare", "-pf", "--mount-proc", program("kernel"), "--daemon"], env=place.env, cwd=place.work, capture_output=True, text=True)
+    assert done.returncode == 2 and "container would end with it\nLeave --daemon out" in done.stderr, done

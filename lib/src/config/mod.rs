@@ -237,13 +237,16 @@ pub struct Daemon {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "text::folder_schema")]
     pub log_dir: Option<PathBuf>,
-    /// A log file is rotated before it is larger. Whatever its size it is rotated once a day.
+    /// A log file is rotated before it is larger.
     #[serde(with = "text::size")]
     #[schemars(extend("x-live" = true), schema_with = "text::size_schema")]
     pub max_log_size: u64,
     /// Whether log files are rotated by size.
     #[schemars(extend("x-live" = true))]
     pub log_rotation_on_size: bool,
+    /// Whether log files are rotated at midnight UTC. With both off, logrotate(8) may do it, and send SIGHUP.
+    #[schemars(extend("x-live" = true))]
+    pub log_rotation_daily: bool,
     /// Days after which old log files are removed; 0 keeps them.
     #[schemars(extend("x-live" = true), range(max = 36_500))]
     pub max_log_age_days: u32,
@@ -262,6 +265,7 @@ impl Default for Daemon {
             log_dir: None,
             max_log_size: 10_000_000,
             log_rotation_on_size: true,
+            log_rotation_daily: true,
             max_log_age_days: 7,
             max_log_files: 20,
             compress_logs: false,

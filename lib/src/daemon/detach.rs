@@ -58,8 +58,12 @@ impl Notice {
 /// output and error, which lead nowhere. Paths have to be absolute before, and no thread may run.
 ///
 /// # Errors
-/// In the caller: what the other process said in [`Notice::failed`], or what the system said.
+/// `Usage` as process 1; in the caller what the other process said in [`Notice::failed`], or what the system said.
 pub fn detach() -> Result<Side> {
+    if std::process::id() == 1 {
+        let error = Error::new(Class::Usage, "--daemon: this is process 1, and its container would end with it");
+        return Err(error.hint("Leave --daemon out: the container is the background."));
+    }
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| Error::system("pipe", e.into()))?;
     match fork().map_err(|e| Error::system("fork", e))? {
         Fork::Parent(child) => {

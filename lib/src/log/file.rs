@@ -81,7 +81,8 @@ impl LogFile {
             self.look();
         }
         let size = self.settings.max_size;
-        if self.size > 0 && (size > 0 && self.size + line.len() as u64 > size || self.day != today()) {
+        let full = size > 0 && self.size + line.len() as u64 > size;
+        if self.size > 0 && (full || self.settings.daily && self.day != today()) {
             self.rotate();
         }
         let Some(file) = &mut self.file else {
@@ -305,6 +306,7 @@ mod tests {
             FileSettings {
                 path: self.0.join("k.log"),
                 max_size: 100,
+                daily: true,
                 max_age: Duration::from_secs(7 * DAY),
                 max_files: 3,
                 compress: false,
@@ -354,6 +356,10 @@ mod tests {
         File::options().append(true).open(folder.0.join("k.log")).unwrap().set_modified(day(1)).unwrap();
         let mut log = LogFile::open(FileSettings { max_size: 0, ..folder.settings() }).unwrap();
         assert_eq!(folder.old().len(), 1);
+        log.settings.daily = false;
+        assert!(log.write(&lines(1)));
+        assert_eq!(folder.old().len(), 1);
+        log.settings.daily = true;
         assert!(log.write(&lines(2)));
         assert_eq!(fs::read(folder.0.join("k.log")).unwrap(), lines(2));
         assert_eq!(folder.old().len(), 2);

@@ -36,8 +36,10 @@ pub fn lost() -> u64 {
 pub struct FileSettings {
     /// The live file.
     pub path: PathBuf,
-    /// It is rotated before it is larger, and at midnight UTC; 0: only at midnight.
+    /// It is rotated before it is larger; 0: however large it is.
     pub max_size: u64,
+    /// It is rotated at midnight UTC.
+    pub daily: bool,
     /// Old files are removed when they are older; zero: never.
     pub max_age: Duration,
     /// Most old files that are kept; 0: any number.
@@ -55,6 +57,7 @@ impl FileSettings {
         FileSettings {
             path,
             max_size: if daemon.log_rotation_on_size { daemon.max_log_size } else { 0 },
+            daily: daemon.log_rotation_daily,
             max_age: Duration::from_secs(u64::from(daemon.max_log_age_days) * 24 * 3600),
             max_files: daemon.max_log_files,
             compress: daemon.compress_logs,
