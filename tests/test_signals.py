@@ -133,6 +133,7 @@ def test_int_stops_the_script_and_not_a_kernel_in_the_background(daemon):
         os.kill(one.pid, signal.SIGINT)
         assert wire.reply("shell", header).content["ename"] == "KeyboardInterrupt"
         os.kill(one.pid, signal.SIGINT)
+        one.status(), one.status()  # it was taken in before the second
         assert wire.stdout("print(1)") == "1\n"
 
 

@@ -207,7 +207,8 @@ pub fn serve(
         backlog: VecDeque::new(),
         stalled: None,
     };
-    log::info!("kernel {} ready at {}", place.id, place.connection.endpoint(connection::Channel::Shell));
+    let (id, shell) = (&place.id, place.connection.endpoint(connection::Channel::Shell));
+    log::info!("kernel {id} {} ready at {shell}, PID {}", env!("CARGO_PKG_VERSION"), std::process::id());
     ready(&Ready {
         id: place.id.clone(),
         pid: std::process::id(),
