@@ -103,6 +103,9 @@ def test_it_works_where_it_was_started(place, daemon, tmp_path):
     assert one.file == place.work / "c.json"
     with one.wire() as wire:
         assert wire.stdout('print(io.open("here.txt"):read("a"))') == "here\n"
+        (place.work / "mod.lua").write_text("return {name = 'mod'}")
+        assert wire.stdout("print(require('mod').name)") == "mod\n"
+        assert wire.tool("invoke", name="file_operations", params={"operation": "read", "path": "here.txt"})["status"] == "ok"
     assert (place.work / "llmspell-kernel.number").read_text() == f"{one.pid}\n"
     assert "ready" in (place.work / "my/llmspell-kernel.txt").read_text()
     one.stop()
@@ -152,7 +155,7 @@ def test_the_lines_of_v0_10(place, daemon, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     start = sh(f"llmspell kernel start --daemon --port {port} --connection-file ~/kernel.json --idle-timeout 3600 --max-clients 10 "
-               "--log-file ~/l.log --pid-file ~/p.pid")
+               "--log-file ~/l.log --pid-file ~/p.pid --log-rotate-size 1048576 --log-rotate-count 5")
     assert start.returncode == 0, start
     pid = int((place.root / "p.pid").read_text())
     with Watched(pid) as watched:

@@ -148,6 +148,12 @@ fn serve(serve: &Serve, mut sources: Sources) -> Result<u8> {
     if let Some(limit) = &serve.idle_timeout {
         sources.flag("kernel.idle_timeout", limit.clone(), "--idle-timeout");
     }
+    if let Some(size) = &serve.log_rotate_size {
+        sources.flag("daemon.max_log_size", size.clone(), "--log-rotate-size");
+    }
+    if let Some(count) = serve.log_rotate_count {
+        sources.flag("daemon.max_log_files", i64::from(count), "--log-rotate-count");
+    }
     if let Some(clients) = serve.max_clients {
         sources.flag("kernel.max_clients", i64::from(clients), "--max-clients");
     }
