@@ -204,7 +204,7 @@ impl State {
         if let Some(file) = &mut self.file {
             fine &= file.write(self.line.as_bytes());
         }
-        if let Some(stderr) = &self.stderr {
+        if let Some(stderr) = &mut self.stderr {
             fine &= stderr.write(format, &self.line, record.level());
         }
         if let Some(syslog) = &mut self.syslog {
