@@ -208,7 +208,7 @@ pub fn serve(
         stalled: None,
     };
     let (id, shell) = (&place.id, place.connection.endpoint(connection::Channel::Shell));
-    log::info!("kernel {id} {} ready at {shell}, PID {}", env!("CARGO_PKG_VERSION"), std::process::id());
+    log::info!("kernel {id} ready at {shell}, PID {}, version {}", std::process::id(), env!("CARGO_PKG_VERSION"));
     ready(&Ready {
         id: place.id.clone(),
         pid: std::process::id(),
