@@ -100,7 +100,7 @@ def test_term_drains(place, daemon, log):
         wire.stdout("print('kept')")
         header = wire.begin("print('go') io.flush() local t = os.clock() while os.clock() < t + 0.3 do end print('done')")
         os.kill(one.pid, signal.SIGTERM)
-        until(log, "SIGTERM: ending; running work has 5s")
+        until(log, "terminated by SIGTERM; running work has 5s")
         for kind, content in (("execute_request", {"code": "1"}), ("tool_request", {"command": "list"})):
             reply = other.ask("shell", kind, content).content
             assert reply["status"] == "error" and "shutting down" in str(reply), reply

@@ -165,7 +165,7 @@ impl ControlThread {
             }
             Job::Terminate => {
                 let grace = self.tools.runtime.now().kernel.grace;
-                log::info!("SIGTERM: ending; running work has {}", humantime::format_duration(grace));
+                log::info!("terminated by SIGTERM; running work has {}", humantime::format_duration(grace));
                 self.stop(grace, None);
             }
             Job::Reload => self.reload(),
