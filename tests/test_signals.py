@@ -72,6 +72,9 @@ def test_hup_takes_what_may_change_and_tells_the_rest(place, daemon, log):
         assert "configuration: engines.lua.timeout, kernel.tools.enable_tool_cli, kernel.tools.max_concurrent_tools, log.level changed" in text
         assert wire.tool("invoke", name="calculator", params={"input": "1+1"})["error_type"] == "denied"
         assert wire.execute("while true do end")[0]["ename"] == "TimeoutError"
+        place.config('[engines.lua]\ntimeout = "200ms"\n[hooks]\nenabled = true\n')
+        os.kill(one.pid, signal.SIGHUP)
+        assert "config.toml:3: hooks" in until(log, "SIGHUP: config ")
         place.config("[kernel]\nprot = 1\n")
         os.kill(one.pid, signal.SIGHUP)
         assert "config.toml:2" in until(log, "configuration not taken").splitlines()[-1]

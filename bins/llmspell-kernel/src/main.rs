@@ -190,7 +190,7 @@ fn serve(serve: &Serve, mut sources: Sources) -> Result<u8> {
         let reload: Reload = Box::new(move || {
             let mut loaded = Config::load(&sources)?;
             loaded.config.log.level = level(&loaded, daemon);
-            Ok(loaded.config)
+            Ok(loaded)
         });
         let admin = Admin { log: Some(log), reload: Some(reload) };
         kernel::serve(&settings, &home, &runtime, admin, |ready| {

@@ -15,7 +15,7 @@ use super::outbox::{Outbox, Parent};
 use super::script;
 use super::tools::Tools;
 use super::usage::Usage;
-use crate::config::Config;
+use crate::config::Loaded;
 use crate::engine::{Interrupter, Reason};
 use crate::error::{Class, Error, Result};
 use crate::protocol::content::{Interrupt, Request, Shutdown};
@@ -80,7 +80,7 @@ pub struct Admin {
 }
 
 /// Reads the configuration again, as at the start.
-pub type Reload = Box<dyn Fn() -> Result<Config> + Send>;
+pub type Reload = Box<dyn Fn() -> Result<Loaded> + Send>;
 
 impl Admin {
     fn say(&self, text: &str) {
@@ -196,14 +196,16 @@ impl ControlThread {
     /// Reopens the log and takes what of the configuration may change; tells what has to wait.
     fn reload(&mut self) {
         self.keeper.notify.reloading();
-        self.admin.log.iter().for_each(crate::log::Handle::reopen);
+        let reopened = self.admin.log.as_ref().is_some_and(crate::log::Handle::reopen);
+        let reopened = if reopened { "log reopened; " } else { "" };
         match self.admin.reload.as_ref().map(|reload| reload()) {
-            None => self.admin.say("SIGHUP: log reopened"),
+            None => {}
             Some(Err(error)) => {
                 let hint = error.next_step().map(|hint| format!(" {hint}")).unwrap_or_default();
                 log::error!("SIGHUP: configuration not taken: {error}{hint}");
             }
-            Some(Ok(config)) => {
+            Some(Ok(Loaded { config, warnings, .. })) => {
+                warnings.iter().for_each(|warning| log::warn!("SIGHUP: {warning}"));
                 let changes = self.tools.runtime.change(&config);
                 let now = self.tools.runtime.now();
                 if let Some(log) = &self.admin.log {
@@ -211,7 +213,7 @@ impl ControlThread {
                     log.set(&now.log, &now.daemon);
                 }
                 let list = |keys: &[String]| if keys.is_empty() { "nothing".to_owned() } else { keys.join(", ") };
-                self.admin.say(&format!("SIGHUP: log reopened; configuration: {} changed", list(&changes.applied)));
+                self.admin.say(&format!("SIGHUP: {reopened}configuration: {} changed", list(&changes.applied)));
                 if !changes.waiting.is_empty() {
                     log::warn!("SIGHUP: {}: a new value takes effect at the next start", changes.waiting.join(", "));
                 }

@@ -128,11 +128,10 @@ impl Handle {
         self.writer.lock().write(&record.args(format_args!("{text}")).build());
     }
 
-    /// Opens the file anew: somebody moved it away, or wants to.
-    pub fn reopen(&self) {
-        if let Some(file) = &mut self.writer.lock().file {
-            file.reopen();
-        }
+    /// Opens the file anew: somebody moved it away, or wants to. False when there is none.
+    pub fn reopen(&self) -> bool {
+        let mut state = self.writer.lock();
+        state.file.as_mut().map(LogFile::reopen).is_some()
     }
 
     /// Removes and compresses old files as their age demands; cheap, for now and then.
