@@ -353,10 +353,9 @@ impl Fleet {
             print(&lines.iter().map(line).collect::<String>())
         };
         show(logs.last(wanted.count)?, logs.is_many())?;
-        while wanted.follow {
-            match logs.next(stop.as_fd())? {
-                Some(lines) => show(lines, logs.is_many())?,
-                None => break,
+        if wanted.follow {
+            while let Some(lines) = logs.next(stop.as_fd())? {
+                show(lines, logs.is_many())?;
             }
         }
         Ok(0)
