@@ -1,7 +1,9 @@
 //! What the whole programs cost, beside a floor measured in the same run. Prints a table; no number makes it fail.
 //!
-//! `cargo build --release && cargo bench -p llmspell-benches [-- --quick | --sizes | --fleet]`; the programs are those beside it.
+//! `cargo build --release && cargo bench -p llmspell-benches [-- --quick | --daemon | --fleet | --sizes]`; the programs are those
+//! beside it.
 
+mod daemon;
 mod fleet;
 mod floor;
 mod kernel;
@@ -44,13 +46,14 @@ fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words[..] {
+        ["--daemon"] => only_daemon(&FULL),
         ["--echo", endpoint] => floor::echo(endpoint),
         ["--replier", shell, iopub, key] => floor::replier(shell, iopub, key),
         [] => whole(&FULL),
         ["--quick"] => whole(&QUICK),
         ["--sizes"] => sizes(),
         ["--fleet"] => Folder::new().and_then(|folder| fleet::rows(&FULL, &programs()?, folder.path())),
-        _ => Err("usage: cargo bench -p llmspell-benches [-- --quick | --sizes | --fleet]".into()),
+        _ => Err("usage: cargo bench -p llmspell-benches [-- --quick | --daemon | --fleet | --sizes]".into()),
     };
     if let Err(error) = done {
         eprintln!("benchmark: {error}");
@@ -101,6 +104,7 @@ fn whole(effort: &Effort) -> Result<()> {
     let program = bin.join(PROGRAMS[0]);
     row("", "measured", None, "aim");
     starts(effort, &program, folder.path())?;
+    daemon::daemon(effort, &program, folder.path())?;
     for transport in [Transport::Tcp, Transport::Ipc] {
         round_trips(effort, &program, folder.path(), transport)?;
     }
@@ -112,6 +116,12 @@ fn whole(effort: &Effort) -> Result<()> {
         row(&format!("size of {name}"), &format!("{:.2} MB", size_mb(&bin.join(name))?), None, size_aim(name));
     }
     Ok(())
+}
+
+fn only_daemon(effort: &Effort) -> Result<()> {
+    let folder = Folder::new()?;
+    row("", "measured", None, "aim");
+    daemon::daemon(effort, &programs()?.join(PROGRAMS[0]), folder.path())
 }
 
 fn starts(effort: &Effort, program: &Path, dir: &Path) -> Result<()> {

@@ -100,7 +100,7 @@ impl Here {
         let Some(pid) = connection.pid else {
             return Standing::Foreign("its connection file names no process".into());
         };
-        if pid <= 1 {
+        if pid <= 1 && connection.process().is_none() {
             return Standing::Dead(format!("its connection file names the process {pid}, which no kernel is"));
         }
         let text = |key: &str| connection.rest.get(key).and_then(serde_json::Value::as_str);

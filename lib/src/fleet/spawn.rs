@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -415,12 +416,11 @@ fn adopt(kernel: &Kernel) -> Result<Wanted> {
     }
     let words = std::fs::read(format!("/proc/{pid}/cmdline")).map_err(io)?;
     let words = words.split(|byte| *byte == 0).skip(1).map(|word| String::from_utf8_lossy(word).into_owned());
-    let workdir = std::fs::read_link(format!("/proc/{pid}/cwd")).map_err(io)?;
     let mut wanted = Wanted {
         schema_version: SCHEMA,
         id: kernel.id.clone(),
         port: kernel.port().unwrap_or_default(),
-        workdir,
+        workdir: started_in(pid).map_err(io)?,
         ..Wanted::default()
     };
     // What we say ourselves is left out; everything else is handed on as it was.
@@ -428,18 +428,37 @@ fn adopt(kernel: &Kernel) -> Result<Wanted> {
     while let Some(word) = words.next() {
         let (name, value) = match word.split_once('=') {
             Some((name, value)) if name.starts_with("--") => (name.to_owned(), Some(value.to_owned())),
+            _ if word.len() > 2 && !word.starts_with("--") && ["-p", "-c"].contains(&&word[..2]) => {
+                (word[..2].to_owned(), Some(word[2..].to_owned()))
+            }
             _ => (word.clone(), None),
         };
         let mut value = || value.clone().or_else(|| words.next());
         match name.as_str() {
-            "--id" | "--port" | "-p" => drop(value()),
+            "--id" | "--port" | "-p" | "--log-file" => drop(value()),
             "--workdir" => wanted.workdir = value().map_or(wanted.workdir.clone(), |dir| wanted.workdir.join(dir)),
             "--config" | "-c" => wanted.config = value().map(|file| wanted.workdir.join(file)),
             "--engine" => wanted.engine = value(),
-            "--json" | "--daemon" | "start" => {}
+            "--json" | "--daemon" | "-d" | "start" => {}
             _ => wanted.arguments.push(word),
         }
     }
+    if wanted.workdir == Path::new("/") {
+        return Err(Error::new(Class::Conflict, format!("kernel {}: where it was started is not known", kernel.id))
+            .hint("Stop it, and spawn it with --workdir."));
+    }
     wanted.config_digest = wanted.config.as_deref().map(digest).transpose()?;
     Ok(wanted)
+}
+
+/// The folder a process was started in: where it is, or for one that went into the background where its shell was.
+fn started_in(pid: i32) -> std::io::Result<PathBuf> {
+    let now = std::fs::read_link(format!("/proc/{pid}/cwd"))?;
+    if now != Path::new("/") {
+        return Ok(now);
+    }
+    let variables = std::fs::read(format!("/proc/{pid}/environ"))?;
+    let shell = variables.split(|byte| *byte == 0).find_map(|text| text.strip_prefix(b"PWD="));
+    let shell = shell.map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path)));
+    Ok(shell.filter(|path| path.is_dir()).unwrap_or(now))
 }
