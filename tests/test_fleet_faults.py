@@ -395,9 +395,10 @@ def test_homes_that_cannot_be(fleet, place):
 def test_too_few_descriptors(fleet):
     """F24"""
     names = fleet.spawn("a.toml", "--count", "3")
-    for words in (["list"], ["health"], ["spawn", "a.toml"]):
-        done = fleet.run("fleet", *words, before=["prlimit", "--nofile=12:12"])
-        assert done.code != 0 or words == ["list"], done
+    for words, count, code, said in ((["list"], 8, 0, "running"), (["health"], 8, 1, "RUNNING (cannot be asked: too few open files"),
+                                     (["health"], 45, 0, "HEALTHY"), (["spawn", "a.toml"], 7, 74, "too many open files")):
+        done = fleet.run("fleet", *words, before=["prlimit", f"--nofile={count}:{count}"])
+        assert done.code == code and said in done.out + done.err, done
     assert set(fleet.rows()) >= set(names)
 
 

@@ -31,6 +31,9 @@ pub enum End {
 /// Ends `kernels`, all at the same time, and tells `on` how each of them ended. They have `grace` before they are killed.
 pub fn stop(home: &Home, here: &Here, kernels: &[Kernel], grace: Duration, on: &mut dyn FnMut(&Kernel, Result<End>)) {
     let mut waiting = Vec::new();
+    // Several claims are held at once: in one order everywhere, so that two commands never wait for each other.
+    let mut kernels: Vec<&Kernel> = kernels.iter().collect();
+    kernels.sort_by(|a, b| a.id.cmp(&b.id));
     for kernel in kernels {
         match begin(home, here, kernel) {
             Ok(Some(ending)) => waiting.push((kernel, ending)),

@@ -22,7 +22,7 @@ use super::process::{Here, Process, boot_time, ended_as, timespec};
 use super::stop;
 use super::survey::{Condition, Kernel, survey};
 use super::wanted::{Claim, Policy, State, Wanted};
-use crate::daemon::{PidFile, signal_fd};
+use crate::daemon::{Notify, PidFile, signal_fd};
 use crate::error::{Class, Error, Result};
 use crate::home::{self, Home};
 
@@ -71,7 +71,7 @@ pub fn unit(program: &std::path::Path, home: &Home) -> String {
     let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"));
     format!(
         "[Unit]\nDescription=llmspell kernels: restarts and probes\nDocumentation=man:llmspell-fleet(1)\n\n\
-         [Service]\nExecStart={} watch\nEnvironment={}\n\
+         [Service]\nType=notify\nExecStart={} watch\nEnvironment={}\n\
          # The kernels go on when the watch is stopped or started again; it takes them over.\nKillMode=process\n\
          Restart=on-failure\n\n[Install]\nWantedBy=default.target\n",
         quoted(&program.display().to_string()),
@@ -142,12 +142,15 @@ pub fn watch(home: &Home, here: &Here, settings: Settings, on: &mut dyn FnMut(&E
     };
     watch.sync();
     let text = format!("watching {} kernels", watch.held.len());
+    let manager = Notify::from_env();
+    manager.say(&format!("READY=1\nSTATUS={text}"));
     watch.say("", "ready", text);
     loop {
         watch.attempt();
         watch.plan_round();
         let [stopping, changed, hangup] = watch.wait(&stop, &changes, &again)?;
         if stopping {
+            manager.say("STOPPING=1");
             return Ok(());
         }
         watch.bury();
@@ -161,6 +164,7 @@ pub fn watch(home: &Home, here: &Here, settings: Settings, on: &mut dyn FnMut(&E
         }
         if changed || hangup {
             watch.sync();
+            manager.say(&format!("STATUS=watching {} kernels", watch.held.len()));
         }
     }
 }
