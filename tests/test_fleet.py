@@ -6,6 +6,7 @@ import pathlib
 import random
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -371,3 +372,16 @@ def test_names_complete(fleet):
         COMP_WORDS=(llmspell-fleet stop comp); COMP_CWORD=2; _llmspell_fleet; echo "${{COMPREPLY[*]}}" """
     done = subprocess.run(["bash", "-c", script], env=fleet.place.env, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("complete-me\n", "")
+    for shell in ("zsh", "fish"):
+        if shutil.which(shell):
+            made = fleet.place.write(f"made.{shell}", fleet("--generate", shell).out)
+            done = subprocess.run([shell, "-n", made], capture_output=True, text=True)
+            assert (done.returncode, done.stderr) == (0, ""), shell
+    if shutil.which("fish"):
+        words = f"source {fleet.place.work}/made.fish; complete -C 'llmspell-fleet restart com'"
+        done = subprocess.run(["fish", "--no-config", "-c", words], env=fleet.place.env, capture_output=True, text=True)
+        assert (done.stdout, done.stderr) == ("complete-me\n", "")
+    if shutil.which("zsh"):
+        words = "compdef() {}; compadd() { shift; print $@ }; source made.zsh; _llmspell_kernels"
+        done = subprocess.run(["zsh", "-f", "-c", words], cwd=fleet.place.work, env=fleet.place.env, capture_output=True, text=True)
+        assert (done.stdout, done.stderr) == ("complete-me\n", "")

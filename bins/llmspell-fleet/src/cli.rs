@@ -337,6 +337,8 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
          started by hand are there as well, and nothing is lost when a command is killed.",
         "A process is known by its number, its start, the boot and the PID name space: no signal goes to a stranger \
          that has the number of a dead kernel.",
+        "Exits with 1 when the answer is no: a kernel is not well or does not run, or of several some could not be served. \
+         If there is only one, and it could not be served, the status is that of its error.",
     ])
     .common(&[OUTPUT])
     .commands(&[

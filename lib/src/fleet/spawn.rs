@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,10 +11,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::launch::{Launch, Ready};
-use super::process::{Here, timespec};
+use super::process::{Here, timespec, wait_any};
 use super::stop::{self, End};
 use super::survey::{Condition, Kernel, survey};
-use super::wanted::{Claim, Lock, Policy, SCHEMA, State, Wanted, digest, forget};
+use super::wanted::{Claim, Lock, Policy, SCHEMA, State, Wanted, changes, digest, drain, forget, is_unwanted};
 use super::{Enforced, FIRST_PORT};
 use crate::client::Program;
 use crate::error::{Class, Error, Result};
@@ -208,6 +209,7 @@ fn start_all(
     on: &mut dyn FnMut(&str, &Result<Spawned>),
 ) -> Result<()> {
     let mut running: Vec<(Ordered, Launch, Instant)> = Vec::new();
+    let changes = changes(&[home.wanted_dir()])?;
     loop {
         while running.len() < AT_ONCE
             && let Some(ordered) = queue.pop_front()
@@ -225,16 +227,24 @@ fn start_all(
         }
         let deadline = running.iter().map(|(_, _, begun)| *begun + order.timeout).min();
         let left = deadline.map(|deadline| timespec(deadline.saturating_duration_since(Instant::now())));
-        let mut fds: Vec<_> =
-            running.iter().map(|(_, launch, _)| PollFd::from_borrowed_fd(launch.fd(), PollFlags::IN)).collect();
+        let fds = running.iter().map(|(_, launch, _)| launch.fd()).chain([changes.as_fd()]);
+        let mut fds: Vec<_> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         match poll(&mut fds, left.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(Error::system("poll", error.into())),
         }
+        let changed = fds.last().is_some_and(|fd| !fd.revents().is_empty());
         drop(fds);
+        if changed {
+            drain(&changes);
+        }
         let mut index = 0;
         while let Some((ordered, launch, begun)) = running.get_mut(index) {
             let outcome = match launch.advance() {
+                None if changed && is_unwanted(home, &ordered.wanted.id) => {
+                    launch.give_up();
+                    Err(unwanted(&ordered.wanted.id))
+                }
                 None if begun.elapsed() >= order.timeout => {
                     launch.give_up();
                     let text = format!("kernel {}: not ready in time", ordered.wanted.id);
@@ -281,9 +291,14 @@ fn finish(home: &Home, here: &Here, ordered: &Ordered, spawned: Spawned) -> Resu
         _ => {
             let kernel = Kernel::look(home, here, id);
             stop::end(home, here, &kernel, Duration::from_secs(5))?;
-            Err(Error::new(Class::Conflict, format!("kernel {id}: stopped by another command while it started")))
+            Err(unwanted(id))
         }
     }
+}
+
+fn unwanted(id: &str) -> Error {
+    // Not `Conflict`, for which another port would be tried.
+    Error::new(Class::Interrupted, format!("kernel {id}: stopped by another command while it started"))
 }
 
 fn another_port(home: &Home, here: &Here, ordered: Ordered, order: &Order) -> Result<Ordered> {
@@ -385,6 +400,7 @@ fn start_again(home: &Home, wanted: &Wanted, connection: Option<&Connection>, ti
 
 fn start_one(home: &Home, wanted: &Wanted, timeout: Duration) -> Result<Spawned> {
     let begun = Instant::now();
+    let changes = changes(&[home.wanted_dir()])?;
     let mut launch = Launch::start(home, wanted)?;
     loop {
         let left = timeout.saturating_sub(begun.elapsed());
@@ -392,11 +408,15 @@ fn start_one(home: &Home, wanted: &Wanted, timeout: Duration) -> Result<Spawned>
             launch.give_up();
             return Err(Error::new(Class::Timeout, format!("kernel {}: not ready in time", wanted.id)));
         }
-        if super::process::wait_readable(launch.fd(), left)
-            && let Some(ready) = launch.advance()
-        {
+        wait_any(&[launch.fd(), changes.as_fd()], left);
+        if let Some(ready) = launch.advance() {
             let limits = launch.enforced.clone();
             return Ok(Spawned { ready: ready?, limits, took: begun.elapsed() });
+        }
+        drain(&changes);
+        if is_unwanted(home, &wanted.id) {
+            launch.give_up();
+            return Err(unwanted(&wanted.id));
         }
     }
 }

@@ -5,13 +5,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::inotify;
 use rustix::process::Signal;
 use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -21,7 +19,7 @@ use super::launch::Launch;
 use super::process::{Here, Process, boot_time, ended_as, timespec};
 use super::stop;
 use super::survey::{Condition, Kernel, survey};
-use super::wanted::{Claim, Policy, State, Wanted};
+use super::wanted::{Claim, Policy, State, Wanted, changes, drain, is_unwanted};
 use crate::daemon::{Notify, PidFile, signal_fd};
 use crate::error::{Class, Error, Result};
 use crate::home::{self, Home};
@@ -127,7 +125,7 @@ pub fn watch(home: &Home, here: &Here, settings: Settings, on: &mut dyn FnMut(&E
     crate::daemon::raise_open_files();
     let stop = signal_fd(&[SIGTERM, SIGINT])?;
     let again = signal_fd(&[SIGHUP])?;
-    let changes = changes(home)?;
+    let changes = changes(&[home.kernel_dir(), home.wanted_dir()])?;
     let held = BTreeMap::new();
     let mut watch = Watch {
         home,
@@ -169,25 +167,6 @@ pub fn watch(home: &Home, here: &Here, settings: Settings, on: &mut dyn FnMut(&E
     }
 }
 
-/// Readable when a kernel comes or goes, or something else is wanted.
-fn changes(home: &Home) -> Result<OwnedFd> {
-    let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
-    let inotify = inotify::init(flags).map_err(|e| Error::system("inotify", e.into()))?;
-    // Files come by being renamed; what is being written besides does not matter.
-    let what = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::DELETE;
-    for dir in [home.kernel_dir(), home.wanted_dir()] {
-        inotify::add_watch(&inotify, &dir, what).map_err(|e| Error::io(&dir, e.into()))?;
-    }
-    Ok(inotify)
-}
-
-/// Takes what happened; which files it was does not matter.
-fn drain(inotify: &OwnedFd) {
-    let mut buffer = [const { MaybeUninit::uninit() }; 4096];
-    let mut reader = inotify::Reader::new(inotify, &mut buffer);
-    while reader.next().is_ok() {}
-}
-
 impl Watch<'_> {
     fn say(&mut self, id: &str, what: &'static str, text: impl Into<String>) {
         (self.on)(&Event { id: id.to_owned(), what, text: text.into() });
@@ -201,6 +180,14 @@ impl Watch<'_> {
         };
         let ids: Vec<&str> = kernels.iter().filter(|kernel| wanted(kernel)).map(|kernel| kernel.id.as_str()).collect();
         self.due.retain(|id, _| ids.contains(&id.as_str()));
+        // A stop does not wait until what is on its way has arrived.
+        self.starting.retain_mut(|one| {
+            let unwanted = is_unwanted(self.home, &one.wanted.id);
+            if unwanted {
+                one.launch.give_up();
+            }
+            !unwanted
+        });
         // A child is kept in any case, to be buried.
         self.held.retain(|id, held| held.child.is_some() || ids.contains(&id.as_str()));
         for kernel in kernels {
