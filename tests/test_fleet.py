@@ -227,6 +227,17 @@ def test_a_kernel_started_by_hand_is_taken_over(fleet, kernel):
     assert wanted["arguments"] == ["--profile", "safe"] and "secret" not in json.dumps(wanted)
 
 
+def test_a_kernel_on_sockets_is_taken_over(fleet, kernel):
+    one = kernel()
+    row = fleet.row("llmspell-kernel")
+    assert row["port"] is None and row["endpoint"].startswith("ipc://")
+    fleet("restart", "llmspell-kernel")
+    assert one.ended() == 0
+    after = fleet.row("llmspell-kernel")
+    assert after["endpoint"] == row["endpoint"] and after["pid"] != row["pid"]
+    assert fleet("health", "llmspell-kernel").out.startswith("HEALTHY ")
+
+
 def test_status_and_metrics(fleet):
     name, = fleet.spawn("a.toml", "--memory", "2GB", "--label", "x=y", "--env", "SECRET=hush", "--restart", "always")
     fleet("exec", name, "--", "print(1)")

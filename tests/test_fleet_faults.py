@@ -101,6 +101,8 @@ def test_a_spawn_killed_at_any_moment_leaves_nothing_unknown(fleet):
         child.wait()
     # A kernel that was on its way arrives, or ends by itself; then each is known.
     until(lambda: ours(fleet) == {row["pid"] for row in fleet.rows().values() if row["pid"]})
+    # What was ordered and not started is not taken for one that ended well.
+    assert {row["state"] for row in fleet.rows().values()} <= {"running", "dead"}
     fleet("stop", "--all", "--timeout", "20")
     until(lambda: not ours(fleet))
     fleet("cleanup")

@@ -69,7 +69,10 @@ impl Launch {
         let from = output.metadata().map_or(0, |meta| meta.len());
         let program = Program("llmspell-kernel").path();
         let mut command = Command::new(&program);
-        command.args(["--id", &wanted.id, "--port", &wanted.port.to_string(), "--json"]);
+        command.args(["--id", &wanted.id, "--json"]);
+        if wanted.port != 0 {
+            command.args(["--port", &wanted.port.to_string()]);
+        }
         // It rotates its log itself; what is printed besides, a panic for one, is appended to the same file.
         command.arg("--log-file").arg(&log);
         if let Some(config) = &wanted.config {

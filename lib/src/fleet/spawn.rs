@@ -14,7 +14,7 @@ use super::launch::{Launch, Ready};
 use super::process::{Here, timespec, wait_any};
 use super::stop::{self, End};
 use super::survey::{Condition, Kernel, survey};
-use super::wanted::{Claim, Lock, Policy, SCHEMA, State, Wanted, changes, digest, drain, forget, is_unwanted};
+use super::wanted::{Claim, Lock, Policy, SCHEMA, State, Wanted, changes, digest, drain, forget, is_unwanted, now};
 use super::{Enforced, FIRST_PORT};
 use crate::client::Program;
 use crate::error::{Class, Error, Result};
@@ -261,7 +261,7 @@ fn start_all(
             match outcome {
                 Ok(ready) => {
                     let limits = launch.enforced.clone();
-                    let state = State { limits: limits.clone(), ..State::default() };
+                    let state = State { limits: limits.clone(), ready: now(), ..State::default() };
                     state.write(home, &ordered.wanted.id)?;
                     let spawned = finish(home, here, &ordered, Spawned { ready, limits, took: begun.elapsed() });
                     on(&ordered.wanted.id, &spawned);
@@ -354,7 +354,7 @@ pub fn restart(
     wanted.write(home)?;
     let restarts = kernel.state.restarts + u64::from(end != End::NotRunning);
     let spawned = start_again(home, &wanted, kernel.connection.as_ref(), timeout)?;
-    State { restarts, limits: spawned.limits.clone(), ..State::default() }.write(home, &wanted.id)?;
+    State { restarts, limits: spawned.limits.clone(), ready: now(), ..State::default() }.write(home, &wanted.id)?;
     Ok((end, spawned))
 }
 

@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::fs::{FlockOperation, OFlags, flock, inotify};
 use serde::de::DeserializeOwned;
@@ -55,7 +56,7 @@ pub struct Wanted {
     /// The name it shares with others that were started together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// Its shell port.
+    /// Its shell port; 0: as the other words say.
     pub port: u16,
     /// Its configuration; absent: the user's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,6 +100,9 @@ pub struct State {
     /// Ends in a row without a stable time between.
     #[serde(default)]
     pub failures: u32,
+    /// When it was ready last, seconds since 1970; absent: it never was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<f64>,
     /// How it ended last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
@@ -177,6 +181,11 @@ impl State {
     pub fn write(&self, home: &Home, id: &str) -> Result<()> {
         write(&home.state_dir(), id, &State { schema_version: SCHEMA, ..self.clone() }, home::write_private)
     }
+}
+
+/// Seconds since 1970, to be shown; nothing is decided by this clock.
+pub(super) fn now() -> Option<f64> {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|time| time.as_secs_f64())
 }
 
 /// Notes that `id` is not to run. A record that cannot be read is nothing anybody would follow either.

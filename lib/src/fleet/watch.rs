@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
@@ -19,7 +19,7 @@ use super::launch::Launch;
 use super::process::{Here, Process, boot_time, ended_as, timespec};
 use super::stop;
 use super::survey::{Condition, Kernel, survey};
-use super::wanted::{Claim, Policy, State, Wanted, changes, drain, is_unwanted};
+use super::wanted::{Claim, Policy, State, Wanted, changes, drain, is_unwanted, now};
 use crate::daemon::{Notify, PidFile, signal_fd};
 use crate::error::{Class, Error, Result};
 use crate::home::{self, Home};
@@ -237,7 +237,7 @@ impl Watch<'_> {
         state.failures = rule.count(state.failures, ran);
         state.crash_looping = rule.is_loop(state.failures);
         state.cause = Some(cause.to_owned());
-        state.ended = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|time| time.as_secs_f64());
+        state.ended = now();
         let wait = rule.wait(state.failures, chance());
         let at = boot_time() + wait;
         state.next = Some((self.here.boot.clone(), at.as_millis() as u64));
@@ -366,7 +366,7 @@ impl Watch<'_> {
                 }
             };
             state.restarts += 1;
-            (state.next, state.limits) = (None, launch.enforced.clone());
+            (state.next, state.ready, state.limits) = (None, now(), launch.enforced.clone());
             self.keep(&id, &state);
             match Process::child(ready.pid) {
                 Ok(process) => {
