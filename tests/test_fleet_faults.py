@@ -383,6 +383,25 @@ def test_a_full_disk(place):
     assert not any(text.endswith(".json") for text in said), done
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
+def test_a_full_disk_for_logs(place):
+    """F18"""
+    place.write("a.toml", "[log]\nlevel = \"trace\"\n")
+    script = f"""mkdir -m 700 {place.home}/logs
+        mount -t tmpfs -o size=32k,mode=700 none {place.home}/logs || exit 99
+        {program('fleet')} spawn a.toml --name k --port {free_port()} || exit 1
+        dd if=/dev/zero of={place.home}/logs/filler bs=1k count=100 2>/dev/null
+        for i in 1 2 3; do {program('fleet')} exec k -- 'print("answers")'; done
+        {program('fleet')} health k
+        {program('fleet')} stop k"""
+    done = subprocess.run(["unshare", "-m", "bash", "-c", script], env=place.env, cwd=place.work, capture_output=True, text=True,
+                          timeout=2 * WAIT)
+    if done.returncode == 99 or "unshare failed" in done.stderr:
+        pytest.skip(f"no mounting here: {done.stderr}")
+    said = done.stdout.splitlines()
+    assert said[:4] == ["k"] + ["answers"] * 3 and said[4].startswith("HEALTHY ") and said[5] == "k: stopped", done
+
+
 def test_what_a_kernel_started_ends_with_it(fleet):
     """F21"""
     name, = fleet.spawn("--allow-run", "--allow-read", "--allow-write")

@@ -243,14 +243,14 @@ impl Watch<'_> {
         state.next = Some((self.here.boot.clone(), at.as_millis() as u64));
         self.due.insert(kernel.id.clone(), Instant::now() + wait);
         if wait.is_zero() {
-            self.say(&kernel.id, "ended", cause);
+            self.say(&kernel.id, "ended", format!("ended: {cause}"));
         } else {
             let shown = crate::units::show_duration(Duration::from_millis(wait.as_millis() as u64));
             let many = if state.crash_looping { "; it is crash-looping" } else { "" };
             self.say(
                 &kernel.id,
                 "waiting",
-                format!("{cause}; {} in a row, next attempt in {shown}{many}", state.failures),
+                format!("ended: {cause}; {} in a row, next attempt in {shown}{many}", state.failures),
             );
             self.keep(&kernel.id, &state);
             return;
@@ -298,7 +298,7 @@ impl Watch<'_> {
             if again {
                 self.ended(&kernel, &cause, held.since.elapsed());
             } else {
-                self.say(&id, "ended", format!("{cause}; not started again, as it ended well"));
+                self.say(&id, "ended", format!("ended: {cause}; not started again, as it ended well"));
             }
         }
     }
