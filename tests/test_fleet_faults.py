@@ -91,6 +91,25 @@ def test_a_killed_watch_leaves_kernels_that_the_next_takes_over(fleet):
     assert len(ours(fleet) - {watch.pid}) == 5
 
 
+def test_a_watch_killed_while_it_starts_a_kernel(fleet):
+    """F1, F2: the next watch neither doubles nor loses it"""
+    name, = fleet.spawn("a.toml", "--restart", "always")
+    for wait in range(0, 40, 4):
+        watch = fleet.watch("--stable", "0")
+        until(lambda: fleet.row(name)["state"] == "running")
+        os.kill(fleet.connection(name)["pid"], signal.SIGKILL)
+        time.sleep(wait / 1000)
+        watch.kill()
+        watch.wait()
+    watch = fleet.watch("--stable", "0")
+    until(lambda: fleet.row(name)["state"] == "running")
+    until(lambda: ours(fleet) - {watch.pid} == {fleet.connection(name)["pid"]})
+    assert fleet("health", name).out.startswith("HEALTHY ")
+    pid = fleet.connection(name)["pid"]
+    os.kill(pid, signal.SIGKILL)
+    assert fleet.event(watch, "started")["kernel"] == name and fleet.connection(name)["pid"] != pid
+
+
 def test_a_spawn_killed_at_any_moment_leaves_nothing_unknown(fleet):
     """F2"""
     for wait in range(0, 60, 3):

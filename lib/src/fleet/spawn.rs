@@ -389,9 +389,9 @@ fn start_again(home: &Home, wanted: &Wanted, connection: Option<&Connection>, ti
     keep_connection(home, &wanted.id, connection)?;
     match start_one(home, wanted, timeout) {
         // Somebody else has one of its ports now: better new ones than no kernel.
-        Err(error) if error.class() == Class::Conflict && connection.is_some() => {
-            std::fs::remove_file(home.connection_file(&wanted.id))
-                .map_err(|e| Error::io(home.connection_file(&wanted.id), e))?;
+        Err(error) if error.class() == Class::Conflict => {
+            let Some(connection) = connection else { return Err(error) };
+            stop::clear(home, &wanted.id, connection);
             start_one(home, wanted, timeout)
         }
         outcome => outcome,

@@ -16,7 +16,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::backoff::{Backoff, chance};
 use super::launch::Launch;
-use super::process::{Here, Process, boot_time, ended_as, timespec};
+use super::process::{Here, Process, Stat, boot_time, ended_as, timespec};
 use super::stop;
 use super::survey::{Condition, Kernel, survey};
 use super::wanted::{Claim, Policy, State, Wanted, changes, drain, is_unwanted, now};
@@ -60,6 +60,28 @@ pub fn is_running(home: &Home) -> bool {
 
 fn pid_file(home: &Home) -> std::path::PathBuf {
     home.fleet_dir().join("watch.pid")
+}
+
+/// The PID file of the watch, which is one for each home.
+fn only_one(home: &Home) -> Result<PidFile> {
+    let path = pid_file(home);
+    let first = PidFile::acquire(&path);
+    let Err(error) = &first else { return first };
+    let holder = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+    if error.class() == Class::Conflict
+        && let Some(pid) = holder
+        && !Stat::of(pid).is_some_and(|stat| stat.lives())
+        && let Ok(file) = fs::File::open(&path)
+    {
+        // It was killed between the fork and the exec of a kernel, whose half holds the lock for a moment more.
+        let _ = rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive);
+        drop(file);
+        return PidFile::acquire(&path);
+    }
+    first.map_err(|error| match error.class() {
+        Class::Conflict => Error::new(Class::Conflict, "another watch runs").source(error),
+        _ => error,
+    })
 }
 
 /// A unit of systemd for the watch of this user.
@@ -107,6 +129,8 @@ struct Watch<'a> {
     due: BTreeMap<String, Instant>,
     round: Option<Round>,
     next_round: Option<Instant>,
+    /// Something is to be looked at anew.
+    stale: bool,
     on: &'a mut dyn FnMut(&Event),
 }
 
@@ -118,10 +142,7 @@ pub fn watch(home: &Home, here: &Here, settings: Settings, on: &mut dyn FnMut(&E
     for dir in [home.root().to_owned(), home.kernel_dir(), home.wanted_dir()] {
         home::private_dir(&dir)?;
     }
-    let _one = PidFile::acquire(&pid_file(home)).map_err(|error| match error.class() {
-        Class::Conflict => Error::new(Class::Conflict, "another watch runs").source(error),
-        _ => error,
-    })?;
+    let _one = only_one(home)?;
     crate::daemon::raise_open_files();
     let stop = signal_fd(&[SIGTERM, SIGINT])?;
     let again = signal_fd(&[SIGHUP])?;
@@ -136,6 +157,7 @@ pub fn watch(home: &Home, here: &Here, settings: Settings, on: &mut dyn FnMut(&E
         due: BTreeMap::new(),
         round: None,
         next_round: None,
+        stale: false,
         on,
     };
     watch.sync();
@@ -160,7 +182,7 @@ pub fn watch(home: &Home, here: &Here, settings: Settings, on: &mut dyn FnMut(&E
         if hangup {
             let _ = rustix::io::read(&again, &mut [0; 64]);
         }
-        if changed || hangup {
+        if changed || hangup || std::mem::take(&mut watch.stale) {
             watch.sync();
             manager.say(&format!("STATUS=watching {} kernels", watch.held.len()));
         }
@@ -333,9 +355,16 @@ impl Watch<'_> {
     }
 
     fn not_started(&mut self, kernel: &Kernel, error: &Error, took: Duration) {
-        if error.class() == Class::Conflict {
+        if kernel.stat.is_some() {
+            // One that a watch before us had started has arrived meanwhile.
+            self.stale = true;
+            return;
+        }
+        if error.class() == Class::Conflict
+            && let Some(connection) = &kernel.connection
+        {
             // Somebody else has one of its ports now: better new ones than no kernel.
-            let _ = fs::remove_file(self.home.connection_file(&kernel.id));
+            stop::clear(self.home, &kernel.id, connection);
         }
         self.ended(kernel, &error.to_string(), took);
     }

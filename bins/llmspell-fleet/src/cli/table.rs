@@ -147,6 +147,11 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
          started by hand are there as well, and nothing is lost when a command is killed.",
         "A process is known by its number, its start, the boot and the PID name space: no signal goes to a stranger \
          that has the number of a dead kernel.",
+        "The state of a kernel is `starting`; `running`, which its process tells, or what its answers tell: `ready`, `busy` \
+         (a script runs), `degraded` (some of it answers), `unhealthy` (none of it does, or it is suspended); `stopping`; \
+         `stopped`, as it was asked to or ended well by itself; `dead`, which it should not be; `backoff` and \
+         `crash-looping`, when a watch will start it again; `foreign`, which cannot be judged from here. The reason is told \
+         with it.",
         "Exits with 1 when the answer is no: a kernel is not well or does not run, or of several some could not be served. \
          If there is only one, and it could not be served, the status is that of its error.",
     ])
