@@ -162,6 +162,8 @@ def test_a_kernel_started_by_hand_is_there(fleet, kernel):
 def test_names_of_nobody(fleet):
     done = fleet("health", "nope", code=5)
     assert done.err == "llmspell-fleet: kernel nope: unknown\nThere is none. Start one: llmspell-fleet spawn CONFIG\n"
+    failed = fleet("health", "nope", "--json", code=5).json()
+    assert failed["schema_version"] == 1 and failed["failed"]["class"] == "not_found"
     assert fleet("list").out == ""
     name, = fleet.spawn("--name", "first")
     assert "Did you mean first?" in fleet("stop", "fisrt", code=5).err

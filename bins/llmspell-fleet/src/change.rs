@@ -174,7 +174,10 @@ impl Fleet {
         if self.json {
             show::document(json!({ "kernels": rows }))?;
         }
-        failed.map_or(Ok(0), Err)
+        Ok(failed.map_or(0, |error| {
+            report(PROGRAM, &error);
+            error.class().row().exit
+        }))
     }
 
     pub(crate) fn exec(&self, names: &[String], script: &str) -> Result<u8> {

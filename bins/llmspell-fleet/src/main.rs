@@ -10,10 +10,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cli::{Action, Args, Which};
-use llmspell::cli::{Talk, main as program, print};
+use llmspell::cli::{Talk, is_closed_output, main as program, print};
 use llmspell::error::{Error, Result};
 use llmspell::fleet::{self, Here, Kernel};
 use llmspell::home::Home;
+use serde_json::json;
 
 const PROGRAM: &str = "llmspell-fleet";
 
@@ -22,6 +23,19 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<u8> {
+    let lines = matches!(args.action, Action::Logs(_) | Action::Watch(_) | Action::Exec { .. });
+    let (json, outcome) = (args.json && !lines, act(args));
+    match outcome {
+        // A program that reads a document gets one.
+        Err(error) if json && !is_closed_output(&error) => {
+            show::document(json!({ "failed": show::error(&error) }))?;
+            Err(error)
+        }
+        outcome => outcome,
+    }
+}
+
+fn act(args: Args) -> Result<u8> {
     let fleet = Fleet { home: Home::find()?, here: Here::find(), json: args.json, talk: args.talk };
     match args.action {
         Action::Spawn(spawn) => fleet.spawn(*spawn),
