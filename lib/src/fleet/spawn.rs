@@ -129,7 +129,7 @@ pub fn spawn(home: &Home, here: &Here, order: &Order, on: &mut dyn FnMut(&str, &
         }
         // Only now is anything written: a name that is taken leaves no trace.
         for ordered in &queue {
-            State::default().write(home, &ordered.wanted.id)?;
+            State::remove(home, &ordered.wanted.id)?;
             ordered.wanted.write(home)?;
         }
     }
@@ -320,7 +320,7 @@ fn another_port(home: &Home, here: &Here, ordered: Ordered, order: &Order) -> Re
             claim(home, &all, &wanted.id)?
         }
     };
-    State::default().write(home, &wanted.id)?;
+    State::remove(home, &wanted.id)?;
     wanted.write(home)?;
     Ok(Ordered { wanted, claim: held, tries })
 }

@@ -174,6 +174,11 @@ impl State {
         read(&home.state_dir().join(format!("{id}.json"))).ok().flatten().unwrap_or_default()
     }
 
+    /// From now on nothing has happened.
+    pub(super) fn remove(home: &Home, id: &str) -> Result<()> {
+        remove(&home.state_dir().join(format!("{id}.json")))
+    }
+
     /// Keeps it.
     ///
     /// # Errors
@@ -229,14 +234,16 @@ pub(super) fn drain(inotify: &OwnedFd) {
 
 /// Forgets the kernel `id`; its claim must be held.
 pub(super) fn forget(home: &Home, id: &str) -> Result<()> {
-    for dir in [home.wanted_dir(), home.state_dir()] {
-        let path = dir.join(format!("{id}.json"));
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(path, error)),
-            _ => {}
-        }
+    // The record by which it is found goes last.
+    State::remove(home, id)?;
+    remove(&home.wanted_dir().join(format!("{id}.json")))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, error)),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Ids with a file in `dir`, in order.
