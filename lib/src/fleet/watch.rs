@@ -5,24 +5,22 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::inotify;
 use rustix::process::Signal;
 use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::backoff::{Backoff, chance};
 use super::launch::Launch;
-use super::process::{Here, Process, boot_time, ended_as, timespec};
+use super::process::{Here, Process, Stat, boot_time, ended_as, timespec};
 use super::stop;
 use super::survey::{Condition, Kernel, survey};
-use super::wanted::{Claim, Policy, State, Wanted};
-use crate::daemon::{PidFile, signal_fd};
+use super::wanted::{Claim, Policy, State, Wanted, changes, drain, is_unwanted, now};
+use crate::daemon::{Notify, PidFile, signal_fd};
 use crate::error::{Class, Error, Result};
 use crate::home::{self, Home};
 
@@ -64,6 +62,28 @@ fn pid_file(home: &Home) -> std::path::PathBuf {
     home.fleet_dir().join("watch.pid")
 }
 
+/// The PID file of the watch, which is one for each home.
+fn only_one(home: &Home) -> Result<PidFile> {
+    let path = pid_file(home);
+    let first = PidFile::acquire(&path);
+    let Err(error) = &first else { return first };
+    let holder = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+    if error.class() == Class::Conflict
+        && let Some(pid) = holder
+        && !Stat::of(pid).is_some_and(|stat| stat.lives())
+        && let Ok(file) = fs::File::open(&path)
+    {
+        // It was killed between the fork and the exec of a kernel, whose half holds the lock for a moment more.
+        let _ = rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive);
+        drop(file);
+        return PidFile::acquire(&path);
+    }
+    first.map_err(|error| match error.class() {
+        Class::Conflict => Error::new(Class::Conflict, "another watch runs").source(error),
+        _ => error,
+    })
+}
+
 /// A unit of systemd for the watch of this user.
 #[must_use]
 pub fn unit(program: &std::path::Path, home: &Home) -> String {
@@ -71,7 +91,7 @@ pub fn unit(program: &std::path::Path, home: &Home) -> String {
     let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"));
     format!(
         "[Unit]\nDescription=llmspell kernels: restarts and probes\nDocumentation=man:llmspell-fleet(1)\n\n\
-         [Service]\nExecStart={} watch\nEnvironment={}\n\
+         [Service]\nType=notify\nExecStart={} watch\nEnvironment={}\n\
          # The kernels go on when the watch is stopped or started again; it takes them over.\nKillMode=process\n\
          Restart=on-failure\n\n[Install]\nWantedBy=default.target\n",
         quoted(&program.display().to_string()),
@@ -109,6 +129,8 @@ struct Watch<'a> {
     due: BTreeMap<String, Instant>,
     round: Option<Round>,
     next_round: Option<Instant>,
+    /// Something is to be looked at anew.
+    stale: bool,
     on: &'a mut dyn FnMut(&Event),
 }
 
@@ -120,14 +142,11 @@ pub fn watch(home: &Home, here: &Here, settings: Settings, on: &mut dyn FnMut(&E
     for dir in [home.root().to_owned(), home.kernel_dir(), home.wanted_dir()] {
         home::private_dir(&dir)?;
     }
-    let _one = PidFile::acquire(&pid_file(home)).map_err(|error| match error.class() {
-        Class::Conflict => Error::new(Class::Conflict, "another watch runs").source(error),
-        _ => error,
-    })?;
+    let _one = only_one(home)?;
     crate::daemon::raise_open_files();
     let stop = signal_fd(&[SIGTERM, SIGINT])?;
     let again = signal_fd(&[SIGHUP])?;
-    let changes = changes(home)?;
+    let changes = changes(&[home.kernel_dir(), home.wanted_dir()])?;
     let held = BTreeMap::new();
     let mut watch = Watch {
         home,
@@ -138,16 +157,20 @@ pub fn watch(home: &Home, here: &Here, settings: Settings, on: &mut dyn FnMut(&E
         due: BTreeMap::new(),
         round: None,
         next_round: None,
+        stale: false,
         on,
     };
     watch.sync();
     let text = format!("watching {} kernels", watch.held.len());
+    let manager = Notify::from_env();
+    manager.say(&format!("READY=1\nSTATUS={text}"));
     watch.say("", "ready", text);
     loop {
         watch.attempt();
         watch.plan_round();
         let [stopping, changed, hangup] = watch.wait(&stop, &changes, &again)?;
         if stopping {
+            manager.say("STOPPING=1");
             return Ok(());
         }
         watch.bury();
@@ -159,29 +182,11 @@ pub fn watch(home: &Home, here: &Here, settings: Settings, on: &mut dyn FnMut(&E
         if hangup {
             let _ = rustix::io::read(&again, &mut [0; 64]);
         }
-        if changed || hangup {
+        if changed || hangup || std::mem::take(&mut watch.stale) {
             watch.sync();
+            manager.say(&format!("STATUS=watching {} kernels", watch.held.len()));
         }
     }
-}
-
-/// Readable when a kernel comes or goes, or something else is wanted.
-fn changes(home: &Home) -> Result<OwnedFd> {
-    let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
-    let inotify = inotify::init(flags).map_err(|e| Error::system("inotify", e.into()))?;
-    // Files come by being renamed; what is being written besides does not matter.
-    let what = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::DELETE;
-    for dir in [home.kernel_dir(), home.wanted_dir()] {
-        inotify::add_watch(&inotify, &dir, what).map_err(|e| Error::io(&dir, e.into()))?;
-    }
-    Ok(inotify)
-}
-
-/// Takes what happened; which files it was does not matter.
-fn drain(inotify: &OwnedFd) {
-    let mut buffer = [const { MaybeUninit::uninit() }; 4096];
-    let mut reader = inotify::Reader::new(inotify, &mut buffer);
-    while reader.next().is_ok() {}
 }
 
 impl Watch<'_> {
@@ -197,6 +202,14 @@ impl Watch<'_> {
         };
         let ids: Vec<&str> = kernels.iter().filter(|kernel| wanted(kernel)).map(|kernel| kernel.id.as_str()).collect();
         self.due.retain(|id, _| ids.contains(&id.as_str()));
+        // A stop does not wait until what is on its way has arrived.
+        self.starting.retain_mut(|one| {
+            let unwanted = is_unwanted(self.home, &one.wanted.id);
+            if unwanted {
+                one.launch.give_up();
+            }
+            !unwanted
+        });
         // A child is kept in any case, to be buried.
         self.held.retain(|id, held| held.child.is_some() || ids.contains(&id.as_str()));
         for kernel in kernels {
@@ -246,20 +259,20 @@ impl Watch<'_> {
         state.failures = rule.count(state.failures, ran);
         state.crash_looping = rule.is_loop(state.failures);
         state.cause = Some(cause.to_owned());
-        state.ended = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|time| time.as_secs_f64());
+        state.ended = now();
         let wait = rule.wait(state.failures, chance());
         let at = boot_time() + wait;
         state.next = Some((self.here.boot.clone(), at.as_millis() as u64));
         self.due.insert(kernel.id.clone(), Instant::now() + wait);
         if wait.is_zero() {
-            self.say(&kernel.id, "ended", cause);
+            self.say(&kernel.id, "ended", format!("ended: {cause}"));
         } else {
             let shown = crate::units::show_duration(Duration::from_millis(wait.as_millis() as u64));
             let many = if state.crash_looping { "; it is crash-looping" } else { "" };
             self.say(
                 &kernel.id,
                 "waiting",
-                format!("{cause}; {} in a row, next attempt in {shown}{many}", state.failures),
+                format!("ended: {cause}; {} in a row, next attempt in {shown}{many}", state.failures),
             );
             self.keep(&kernel.id, &state);
             return;
@@ -307,7 +320,7 @@ impl Watch<'_> {
             if again {
                 self.ended(&kernel, &cause, held.since.elapsed());
             } else {
-                self.say(&id, "ended", format!("{cause}; not started again, as it ended well"));
+                self.say(&id, "ended", format!("ended: {cause}; not started again, as it ended well"));
             }
         }
     }
@@ -342,9 +355,16 @@ impl Watch<'_> {
     }
 
     fn not_started(&mut self, kernel: &Kernel, error: &Error, took: Duration) {
-        if error.class() == Class::Conflict {
+        if kernel.stat.is_some() {
+            // One that a watch before us had started has arrived meanwhile.
+            self.stale = true;
+            return;
+        }
+        if error.class() == Class::Conflict
+            && let Some(connection) = &kernel.connection
+        {
             // Somebody else has one of its ports now: better new ones than no kernel.
-            let _ = fs::remove_file(self.home.connection_file(&kernel.id));
+            stop::clear(self.home, &kernel.id, connection);
         }
         self.ended(kernel, &error.to_string(), took);
     }
@@ -375,7 +395,7 @@ impl Watch<'_> {
                 }
             };
             state.restarts += 1;
-            (state.next, state.limits) = (None, launch.enforced.clone());
+            (state.next, state.ready, state.limits) = (None, now(), launch.enforced.clone());
             self.keep(&id, &state);
             match Process::child(ready.pid) {
                 Ok(process) => {
