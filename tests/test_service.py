@@ -110,8 +110,8 @@ def test_what_a_system_service_cannot_reach_is_said(place, tmp_path):
 @pytest.mark.parametrize("ip", ["0.0.0.0", "::"])
 def test_beyond_this_machine_clients_are_named(run, ip):
     done = run("kernel", "--ip", ip)
-    assert done.code == 3 and "other machines can reach it" in done.err and "--clients=LIST" in done.err
-    done = run("kernel", "--ip", ip, "--clients", "10.0.0.0/40")
+    assert done.code == 3 and "other machines can reach it" in done.err and "--allow-clients=LIST" in done.err
+    done = run("kernel", "--ip", ip, "--allow-clients", "10.0.0.0/40")
     assert done.code == 3 and "not an address or a block" in done.err
 
 
@@ -121,7 +121,7 @@ def test_beyond_this_machine_clients_are_named(run, ip):
     ("::", "127.0.0.1", "127.0.0.2"),
 ])
 def test_only_named_clients_get_in(kernel, ip, there, clients):
-    one = kernel("--ip", ip, "--port", "0", "--clients", clients)
+    one = kernel("--ip", ip, "--port", "0", "--allow-clients", clients)
     port = one.connection["control_port"]
 
     def monitor(source):
@@ -146,7 +146,7 @@ def test_a_connection_file_that_both_sides_have(run, kernel, place):
     assert path.stat().st_mode & 0o777 == 0o600
     assert run("kernel", "connection", "-o", path).code == 6
     before = path.read_text()
-    one = kernel("--id", "far", "--connection-file", path, "--ip", "0.0.0.0", "--clients", "127.0.0.0/8")
+    one = kernel("--id", "far", "--connection-file", path, "--ip", "0.0.0.0", "--allow-clients", "127.0.0.0/8")
     assert one.ready["id"] == "far"
     assert path.read_text() == before, "it is not ours to change"
     done = run("tool", "--connection-file", path, "invoke", "calculator", "input=6*7")

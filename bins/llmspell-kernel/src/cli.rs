@@ -99,6 +99,10 @@ pub(crate) struct Serve {
     pub(crate) log_file: Option<PathBuf>,
     /// One more PID file.
     pub(crate) pid_file: Option<PathBuf>,
+    /// When to end unused, a duration.
+    pub(crate) idle_timeout: Option<String>,
+    /// Most clients.
+    pub(crate) max_clients: Option<u32>,
     /// Serve only the client that started it, with everything in this folder.
     pub(crate) private: Option<PathBuf>,
 }
@@ -176,6 +180,8 @@ pub(crate) struct Draft {
     daemon: bool,
     log_file: Option<PathBuf>,
     pid_file: Option<PathBuf>,
+    idle_timeout: Option<String>,
+    max_clients: Option<u32>,
     private: Option<PathBuf>,
     section: Option<String>,
     file: Option<PathBuf>,
@@ -222,6 +228,8 @@ impl Draft {
             daemon,
             log_file,
             pid_file,
+            idle_timeout,
+            max_clients,
             private,
             config,
             ..
@@ -241,6 +249,8 @@ impl Draft {
             daemon,
             log_file,
             pid_file,
+            idle_timeout,
+            max_clients,
             private,
         };
         Ok(Args { config, action: Action::Serve(Box::new(serve)) })
@@ -271,7 +281,7 @@ const PORTS: Flag<Draft> = Flag::value("ports", "SHELL,IOPUB,STDIN,CONTROL,HB", 
 })
 .doc("Listen on exactly these five ports. Containers and firewalls need them.");
 
-const CLIENTS: Flag<Draft> = Flag::value("clients", "LIST", |draft: &mut Draft, value| {
+const CLIENTS: Flag<Draft> = Flag::value("allow-clients", "LIST", |draft: &mut Draft, value| {
     draft.clients = Some(value.list()?);
     Ok(())
 })
@@ -305,7 +315,7 @@ const ADDRESS: Group<Draft> = Group::new(
             draft.ip = Some(value.parse("an IP address")?);
             Ok(())
         })
-        .doc("Listen on the address ADDR. The default is `127.0.0.1`. Beyond this machine `--clients` must say for whom."),
+        .doc("Listen on the address ADDR. The default is `127.0.0.1`. Beyond this machine `--allow-clients` must say for whom."),
         CLIENTS,
         Flag::value("connection-file", "FILE", |draft: &mut Draft, value| {
             draft.connection_file = Some(value.path()?);
@@ -363,6 +373,17 @@ const RUNNING: Group<Draft> = Group::new(
         })
         .choices(&names(&LOG_LEVELS))
         .doc("Log what matters at LEVEL and above."),
+        Flag::value("idle-timeout", "DURATION", |draft: &mut Draft, value| {
+            value.duration()?;
+            draft.idle_timeout = Some(value.into_text()?);
+            Ok(())
+        })
+        .doc("End when nobody is connected and nothing runs for DURATION. The default, 0, is never."),
+        Flag::value("max-clients", "COUNT", |draft: &mut Draft, value| {
+            draft.max_clients = Some(value.parse("a count")?);
+            Ok(())
+        })
+        .doc("Serve COUNT clients that follow the kernel, and refuse others. The default, 0, is any number."),
         Flag::switch("json", |draft: &mut Draft| draft.json = true).doc(
             "Print one JSON line when ready. It holds the id, the PID and the connection file, for programs that wait.",
         ),
@@ -625,7 +646,31 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
     CONNECTION,
 ])
 .make(Draft::serve)
-.environment(&[("LLMSPELL_HOME", "The folder of all files instead of `~/.llmspell`.")])
+.signals(&[
+    (
+        "SIGTERM",
+        "Ends the kernel with status 0. It takes no new work, running work goes on for `kernel.grace` at most, what has \
+         to be kept is written, clients are told, its files are removed.",
+    ),
+    ("SIGINT", "Interrupts the script that runs. Without one, a kernel at a terminal ends."),
+    (
+        "SIGHUP",
+        "Opens the log file anew, and reads the configuration again. Keys that llmspell.toml(5) marks are applied at \
+         once; the log names those that wait for the next start. A configuration with an error changes nothing.",
+    ),
+    ("SIGUSR1", "Writes the status into the log."),
+    ("SIGUSR2", "Logs more: first `debug`, then `trace`, then again what is configured."),
+])
+.environment(&[
+    ("LLMSPELL_HOME", "The folder of all files instead of `~/.llmspell`."),
+    (
+        "NOTIFY_SOCKET, WATCHDOG_USEC",
+        "Set by systemd for a service of `Type=notify` or `Type=notify-reload`. The kernel tells it when it is ready, \
+         reloads or stops, and what it does. The watchdog is told that it lives only while its threads answer and a \
+         script that is to stop does so within that time; a script that merely runs long is alive.",
+    ),
+    ("JOURNAL_STREAM", "Set by systemd. Where standard error leads to the journal, lines have a severity and no time."),
+])
 .files(&[
     ("~/.llmspell/config.toml", "The user's configuration."),
     ("./llmspell.toml", "The project's configuration, which may narrow what is allowed and not widen it."),
@@ -646,6 +691,10 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
     ),
     Example::new("Stop it.", "kill -TERM $(cat ~/.llmspell/kernel/llmspell-kernel.pid)"),
     Example::new("Start a configuration of your own.", "llmspell-kernel config init -o ~/.llmspell/config.toml"),
+    Example::new(
+        "Run one in the background that ends when nobody has used it for an hour.",
+        "llmspell-kernel --daemon --id hour --idle-timeout 1h --max-clients 10",
+    ),
     Example::new("Ask whether a configuration is right.", "llmspell-kernel config check ~/.llmspell/config.toml"),
     Example::new("Make it a choice in Jupyter.", "llmspell-kernel install"),
     Example::new("Ask whether a kernel would work here.", "llmspell-kernel doctor"),
@@ -699,6 +748,8 @@ mod tests {
         assert_eq!(kernel, serve("-p59000 -f F"));
         let kernel = serve("start --daemon --port 9555 --log-file L --pid-file P");
         assert!(kernel.daemon);
+        let kernel2 = serve("start --idle-timeout 3600 --max-clients 10");
+        assert_eq!((kernel2.idle_timeout.as_deref(), kernel2.max_clients), (Some("3600"), Some(10)));
         assert_eq!((kernel.log_file, kernel.pid_file), (Some("L".into()), Some("P".into())));
     }
 

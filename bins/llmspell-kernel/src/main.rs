@@ -11,7 +11,7 @@ use llmspell::config::{Config, Loaded, LogOutput, Sources, commands};
 use llmspell::daemon::{Side, detach};
 use llmspell::error::{Class, Error, Result};
 use llmspell::home::{self, DEFAULT_KERNEL, Home};
-use llmspell::kernel::{self, Ready, Settings};
+use llmspell::kernel::{self, Admin, Ready, Reload, Settings};
 use llmspell::kernelspec::{self, Folders};
 use llmspell::log::{FileSettings, Sinks};
 use llmspell::protocol::connection::{Connection, Transport};
@@ -146,7 +146,13 @@ fn serve(serve: &Serve, mut sources: Sources) -> Result<u8> {
         sources.flag("kernel.workdir", sources.dir.join(dir).display().to_string(), "--workdir");
     }
     if let Some(clients) = &serve.clients {
-        sources.flag("kernel.clients", clients.clone(), "--clients");
+        sources.flag("kernel.allow_clients", clients.clone(), "--allow-clients");
+    }
+    if let Some(limit) = &serve.idle_timeout {
+        sources.flag("kernel.idle_timeout", limit.clone(), "--idle-timeout");
+    }
+    if let Some(clients) = serve.max_clients {
+        sources.flag("kernel.max_clients", i64::from(clients), "--max-clients");
     }
     sources.permissions(&serve.permissions);
     let Loaded { config, dir, .. } = load(&sources)?;
@@ -165,12 +171,16 @@ fn serve(serve: &Serve, mut sources: Sources) -> Result<u8> {
             Side::Background(notice) => Some(notice),
         },
     };
-    let outcome = log::start(&config.log, sinks).and_then(|_log| {
+    let outcome = log::start(&config.log, sinks).and_then(|log| {
         let mut grants = config.grants(&workdir, &sources.home);
         // They hold the key of this kernel.
         grants.hidden.extend(settings.connection_file.iter().chain(&settings.private).cloned());
         let runtime = Runtime::new(config, Policy::new(grants));
-        kernel::serve(&settings, &sources.home, &runtime, |ready| {
+        let home = sources.home.clone();
+        // Flags and environment as they were; files as they are then.
+        let reload: Reload = Box::new(move || Config::load(&sources).map(|loaded| loaded.config));
+        let admin = Admin { log: Some(log), reload: Some(reload) };
+        kernel::serve(&settings, &home, &runtime, admin, |ready| {
             let text = told(ready, serve.json || settings.private.is_some());
             match &mut notice {
                 Some(notice) => notice.ready(&text),
@@ -241,11 +251,10 @@ fn settings(serve: &Serve, config: &Config, dir: &Path, home: &Home) -> Result<S
         transport: transport.or_else(|| wants_tcp.then_some(Transport::Tcp)),
         ip: serve.ip.unwrap_or(config.kernel.ip).to_string(),
         bind: serve.ip,
-        clients: config.kernel.clients.clone(),
+        clients: config.kernel.allow_clients.clone(),
         ports: if transport == Some(Transport::Ipc) { None } else { ports },
         private: serve.private.clone().map(|folder: PathBuf| dir.join(folder)),
         engine: serve.engine.map_or(config.default_engine.clone(), |engine| engine.name().into()),
-        grace: config.kernel.grace,
         pid_file: None,
     };
     if settings.private.is_none() {

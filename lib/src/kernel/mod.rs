@@ -19,6 +19,7 @@ mod history;
 mod info;
 mod input;
 mod io;
+mod keeper;
 mod look;
 mod outbox;
 mod script;
@@ -36,9 +37,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
 use crate::daemon::{self, PidFile, raise_open_files, signal_fd};
 use crate::engine;
@@ -47,6 +47,8 @@ use crate::home::{self, Home};
 use crate::protocol::connection::{self, Connection, Transport};
 use crate::protocol::wire::Session;
 use crate::runtime::Runtime;
+
+pub use control::{Admin, Reload};
 
 /// How a kernel is to be reached and known.
 #[derive(Clone, Debug, Default)]
@@ -71,8 +73,6 @@ pub struct Settings {
     pub private: Option<PathBuf>,
     /// Engine: `lua`.
     pub engine: String,
-    /// What running work gets after SIGTERM.
-    pub grace: Duration,
 }
 
 /// A kernel that answers.
@@ -93,12 +93,21 @@ pub struct Ready {
 /// # Errors
 /// `Conflict` when the id or a port is taken, `Absent` for an engine or encryption this build has not, `Denied`,
 /// `Config`, `System`. Nothing is left behind then.
-pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: impl FnOnce(&Ready)) -> Result<()> {
+pub fn serve(
+    settings: &Settings,
+    home: &Home,
+    runtime: &Arc<Runtime>,
+    admin: Admin,
+    ready: impl FnOnce(&Ready),
+) -> Result<()> {
     raise_open_files();
     let mut place = Place::claim(settings, home)?;
     runtime.remember(home, place.store.is_some().then_some(&place.id));
     let signals: Vec<(_, fn() -> control::Job)> = vec![
-        (signal_fd(&[SIGTERM, SIGHUP])?, || control::Job::Terminate),
+        (signal_fd(&[SIGTERM])?, || control::Job::Terminate),
+        (signal_fd(&[SIGHUP])?, || control::Job::Reload),
+        (signal_fd(&[SIGUSR1])?, || control::Job::Dump),
+        (signal_fd(&[SIGUSR2])?, || control::Job::Louder),
         (signal_fd(&[SIGINT])?, || control::Job::Interrupt),
     ];
     let mut context = zmq::Context::new();
@@ -126,8 +135,7 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
         let control = control_jobs.clone();
         let (connection, store) = (place.connection.clone(), place.store.clone());
         spawn("llmspell-script", move || {
-            let timeout = runtime.config.engines.lua.timeout;
-            let engine = match engine::make(&name, runtime) {
+            let engine = match engine::make(&name, Arc::clone(&runtime)) {
                 Ok(engine) => engine,
                 Err(error) => {
                     let _ = made.send(Err(error));
@@ -146,7 +154,7 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
                 return;
             }
             let abort = None;
-            script::ScriptThread { engine, outbox, counters, gate, info, control, timeout, abort, history }
+            script::ScriptThread { engine, outbox, counters, gate, info, control, runtime, abort, history }
                 .run(&script_queue);
         })?
     };
@@ -165,9 +173,11 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
             gate: Arc::clone(&gate),
             tools: Arc::clone(&tools),
             info,
+            keeper: keeper::Keeper::new(Arc::clone(&counters), Arc::clone(&outbox), interrupter.clone()),
             interrupter,
             script: script_jobs.clone(),
-            grace: settings.grace,
+            admin,
+            private: settings.private.is_some(),
             terminal: settings.private.is_none() && std::io::stdin().is_terminal(),
             stop: None,
             usage: usage::Usage::default(),
@@ -180,6 +190,7 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
     };
     place.publish()?;
     outbox.status(None, "starting");
+    let told = control_jobs.clone();
     let mut io = io::Io {
         sockets,
         outbox,
@@ -192,6 +203,7 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
         parent,
         seen: io::Seen::default(),
         followers: HashSet::new(),
+        guests: io::Guests::default(),
         backlog: VecDeque::new(),
         stalled: None,
     };
@@ -202,6 +214,8 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
         connection_file: place.file.clone(),
         endpoint: place.connection.endpoint(connection::Channel::Shell),
     });
+    let _ = told.send(control::Job::Ready);
+    drop(told);
     io.run();
 
     // The last messages leave while the context ends.
@@ -297,7 +311,7 @@ impl Place {
         }
         if let Some(path) = settings.pid_file.as_ref().filter(|path| !registered || **path != home.pid_file(&id)) {
             let hint = "Give every kernel one of its own: {id} in the path becomes the id.";
-            pid_files.push(PidFile::acquire(path).map_err(|error| match error.class() {
+            pid_files.push(PidFile::acquire_named(path).map_err(|error| match error.class() {
                 Class::Conflict => error.hint(hint),
                 _ => error,
             })?);

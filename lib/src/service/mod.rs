@@ -127,7 +127,7 @@ impl Service {
             args.extend(["--config".into(), format!("{CONTAINER_CONFIG}/{}.toml", self.id)]);
         }
         args.extend(["--ip".into(), "0.0.0.0".into(), "--ports".into(), ports]);
-        args.extend(["--clients".into(), PRIVATE_NETWORKS.into()]);
+        args.extend(["--allow-clients".into(), PRIVATE_NETWORKS.into()]);
         args
     }
 }

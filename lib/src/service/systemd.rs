@@ -58,7 +58,8 @@ RestrictSUIDSGID=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
-SystemCallFilter=prlimit64 setrlimit
+# The limit of open files, and what ZeroMQ asks for each of its threads.
+SystemCallFilter=prlimit64 setrlimit sched_setscheduler
 SystemCallErrorNumber=EPERM
 UMask=0077
 ";
