@@ -105,7 +105,7 @@ def test_status_tells_what_it_does(running):
     shown = running("systemctl", "status", UNIT)
     assert "Active: active (running)" in shown and 'Status: "idle' in shown and "kernel a is ready" in shown
     with busy(running):
-        running("timeout", str(WAIT), "sh", "-c", f"until systemctl show {UNIT} -P StatusText | grep "^running a script"; do sleep .1; done")
+        running("timeout", str(WAIT), "sh", "-c", f"until systemctl show {UNIT} -P StatusText | grep '^running a script'; do sleep .1; done")
 
 
 class busy:

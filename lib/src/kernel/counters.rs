@@ -36,6 +36,8 @@ pub(super) struct Counters {
     /// Connections of iopub: one for each client that follows the kernel.
     pub(super) clients: AtomicUsize,
     pub(super) execution_count: AtomicU64,
+    /// Scripts that were executed, remembered or not.
+    pub(super) executions: AtomicU64,
     /// Requests for the script thread that wait, by number, with the type of their reply. Who takes one out answers it.
     waiting: Mutex<BTreeMap<u64, (Parent, &'static str)>>,
     numbers: AtomicU64,
@@ -70,6 +72,7 @@ impl Counters {
             started: Instant::now(),
             clients: AtomicUsize::new(0),
             execution_count: AtomicU64::new(0),
+            executions: AtomicU64::new(0),
             waiting: Mutex::default(),
             numbers: AtomicU64::new(0),
             running: Mutex::default(),
@@ -181,6 +184,7 @@ impl Counters {
             "busy": self.busy(),
             "stuck": stuck.is_some_and(|since| since.elapsed() >= STUCK_AFTER),
             "stopping": self.stopping.load(Relaxed),
+            "executions": self.executions.load(Relaxed),
             "execution_count": self.execution_count.load(Relaxed),
             "queue": self.waiting().len(),
             "tools": {

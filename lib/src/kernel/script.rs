@@ -130,6 +130,7 @@ impl ScriptThread {
 
     fn execute(&mut self, parent: &Parent, request: Execute) {
         self.abort = None;
+        self.counters.executions.fetch_add(1, Relaxed);
         let counts = request.store_history && !request.silent;
         let mut count = self.counters.execution_count.load(Relaxed);
         if !request.silent {
