@@ -24,7 +24,7 @@ if FAULT == "fails-later" and len(starts.read_text().splitlines()) > 1:
 if FAULT == "conflict-once" and len(list(home.glob("*.starts"))) == 1:
     print("llmspell-kernel: somebody was faster", file=sys.stderr)
     sys.exit(6)
-if FAULT == "never-ready":
+if FAULT == "never-ready" or FAULT == "never-ready-again" and len(starts.read_text().splitlines()) > 1:
     signal.pause()
 if FAULT == "ignores-term":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,8 +1,10 @@
 //! What the whole programs cost, beside a floor measured in the same run. Prints a table; no number makes it fail.
 //!
-//! `cargo build --release && cargo bench -p llmspell-benches [-- --quick | --daemon | --sizes]`; the programs are those beside it.
+//! `cargo build --release && cargo bench -p llmspell-benches [-- --quick | --daemon | --fleet | --sizes]`; the programs are those
+//! beside it.
 
 mod daemon;
+mod fleet;
 mod floor;
 mod kernel;
 mod process;
@@ -22,7 +24,7 @@ fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-const PROGRAMS: [&str; 3] = ["llmspell-kernel", "llmspell-run", "llmspell-tool"];
+const PROGRAMS: [&str; 4] = ["llmspell-kernel", "llmspell-run", "llmspell-tool", "llmspell-fleet"];
 const LINES: &str = "for i = 1, 100000 do print('line ' .. i) end";
 const LOOP: &str = "local x = 0 for i = 1, 50000000 do x = x + i % 7 end";
 const CALCULATION: [&str; 3] = ["invoke", "calculator", "input=6*7"];
@@ -34,10 +36,11 @@ struct Effort {
     per_round: usize,
     idle_seconds: f64,
     tools: usize,
+    kernels: usize,
 }
 
-const FULL: Effort = Effort { starts: 10, rounds: 10, per_round: 200, idle_seconds: 5.0, tools: 20 };
-const QUICK: Effort = Effort { starts: 3, rounds: 3, per_round: 50, idle_seconds: 1.0, tools: 3 };
+const FULL: Effort = Effort { starts: 10, rounds: 10, per_round: 200, idle_seconds: 5.0, tools: 20, kernels: 50 };
+const QUICK: Effort = Effort { starts: 3, rounds: 3, per_round: 50, idle_seconds: 1.0, tools: 3, kernels: 10 };
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
@@ -49,7 +52,8 @@ fn main() {
         [] => whole(&FULL),
         ["--quick"] => whole(&QUICK),
         ["--sizes"] => sizes(),
-        _ => Err("usage: cargo bench -p llmspell-benches [-- --quick | --daemon | --sizes]".into()),
+        ["--fleet"] => Folder::new().and_then(|folder| fleet::rows(&FULL, &programs()?, folder.path())),
+        _ => Err("usage: cargo bench -p llmspell-benches [-- --quick | --daemon | --fleet | --sizes]".into()),
     };
     if let Err(error) = done {
         eprintln!("benchmark: {error}");
@@ -107,6 +111,7 @@ fn whole(effort: &Effort) -> Result<()> {
     work(&program, folder.path())?;
     memory(effort, &program, folder.path())?;
     tools(effort, &bin, folder.path())?;
+    fleet::rows(effort, &bin, folder.path())?;
     for name in PROGRAMS {
         row(&format!("size of {name}"), &format!("{:.2} MB", size_mb(&bin.join(name))?), None, size_aim(name));
     }
@@ -246,7 +251,7 @@ fn tools(effort: &Effort, bin: &Path, dir: &Path) -> Result<()> {
 fn size_aim(name: &str) -> &'static str {
     match name {
         "llmspell-kernel" => "8 MB",
-        "llmspell-tool" => "2 MB",
+        "llmspell-tool" | "llmspell-fleet" => "2 MB",
         _ => "",
     }
 }

@@ -27,7 +27,7 @@ pub(crate) enum Action {
     /// Start kernels.
     Spawn(Box<Spawn>),
     /// Show those there are.
-    List { labels: BTreeMap<String, String> },
+    List { which: Which, labels: BTreeMap<String, String> },
     /// Ask them how they are.
     Health { which: Which, timeout: Duration },
     /// End them.
@@ -286,7 +286,7 @@ const NEW: Group<Draft> = Group::new(
         })
         .doc(
             "Set a variable of theirs, now and whenever they are started again. With the NAME alone it is the value it \
-             has here, which keeps a key out of the command line.",
+             has here, which keeps a key out of the command line. It is kept in a file only you can read.",
         ),
         Flag::value("label", "NAME=VALUE", label).short('l').doc("Note something about them, to find them by."),
         timeout(
@@ -337,6 +337,8 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
          started by hand are there as well, and nothing is lost when a command is killed.",
         "A process is known by its number, its start, the boot and the PID name space: no signal goes to a stranger \
          that has the number of a dead kernel.",
+        "Exits with 1 when the answer is no: a kernel is not well or does not run, or of several some could not be served. \
+         If there is only one, and it could not be served, the status is that of its error.",
     ])
     .common(&[OUTPUT])
     .commands(&[
@@ -366,16 +368,20 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
             .make(Draft::spawn),
         Command::new("list", "show the kernels")
             .about(&[
-                "Prints a line for each kernel that runs or should: its id, its state, PID, port, memory, for how long \
-                 it runs, and why it is in that state. It looks at files and processes and asks nobody; `health` does.",
+                "Prints a line for each KERNEL, or for all that run or should: its id, its state, PID, port, memory, for \
+                 how long it runs, and why it is in that state. It looks at files and processes and asks nobody; \
+                 `health` does.",
+                "A kernel on another machine or in a container is `foreign`: it is never signalled. Its connection file, \
+                 given as KERNEL or laid into `~/.llmspell/kernel`, is all that `health`, `metrics` and `exec` need.",
             ])
             .flags(&[Group::new(
                 "Choosing",
                 &[Flag::value("label", "NAME=VALUE", label).short('l').doc("Only kernels that were given this label.")],
             )])
+            .operands(&[KERNEL.optional().repeated()])
             .make(|mut draft| {
-                let labels = std::mem::take(&mut draft.labels);
-                draft.act(Action::List { labels })
+                let (which, labels) = (draft.some_or_all()?, std::mem::take(&mut draft.labels));
+                draft.act(Action::List { which, labels })
             }),
         Command::new("health", "ask kernels how they are")
             .about(&[
@@ -673,7 +679,7 @@ mod tests {
         let spawn = spawned("spawn openai.toml lua");
         assert_eq!((spawn.config, spawn.engine, spawn.count), (Some("openai.toml".into()), Some(Engine::Lua), 1));
         assert_eq!(spawned("spawn ../../config/openai.toml js").engine, Some(Engine::Js));
-        assert_eq!(action("list"), Action::List { labels: BTreeMap::new() });
+        assert_eq!(action("list"), Action::List { which: Which::All, labels: BTreeMap::new() });
         let which = Which::Named(vec!["kernel-59000".into()]);
         assert_eq!(action("health kernel-59000"), Action::Health { which: which.clone(), timeout: ANSWER });
         assert_eq!(action("stop kernel-59000"), Action::Stop { which, timeout: GRACE });

@@ -31,7 +31,7 @@ fn run(args: Args) -> Result<u8> {
     let fleet = Fleet { home: Home::find()?, here: Here::find(), json: args.json, talk: args.talk };
     match args.action {
         Action::Spawn(spawn) => fleet.spawn(*spawn),
-        Action::List { labels } => fleet.list(&labels),
+        Action::List { which, labels } => fleet.list(&which, &labels),
         Action::Health { which, timeout } => fleet.health(&which, timeout),
         Action::Stop { which, timeout } => fleet.stop(&which, timeout),
         Action::Restart { which, grace, timeout } => fleet.restart(&which, grace, timeout),
@@ -168,8 +168,8 @@ impl Fleet {
         }
     }
 
-    fn list(&self, labels: &BTreeMap<String, String>) -> Result<u8> {
-        let mut kernels = self.choose(&Which::All)?;
+    fn list(&self, which: &Which, labels: &BTreeMap<String, String>) -> Result<u8> {
+        let mut kernels = self.choose(which)?;
         kernels.retain(|kernel| {
             labels
                 .iter()
@@ -353,10 +353,9 @@ impl Fleet {
             print(&lines.iter().map(line).collect::<String>())
         };
         show(logs.last(wanted.count)?, logs.is_many())?;
-        while wanted.follow {
-            match logs.next(stop.as_fd())? {
-                Some(lines) => show(lines, logs.is_many())?,
-                None => break,
+        if wanted.follow {
+            while let Some(lines) = logs.next(stop.as_fd())? {
+                show(lines, logs.is_many())?;
             }
         }
         Ok(0)

@@ -82,6 +82,9 @@ complete -F {function} {name}
 pub(super) fn zsh<D, A>(program: &'static Command<D, A>) -> String {
     let (name, function) = (program.name, identifier(program.name));
     let mut text = format!("#compdef {name}\n# zsh completion of {name}, made by `{name} --generate zsh`.\n");
+    if Trail::new(program).all().iter().any(|trail| takes(trail, What::is_kernels)) {
+        text += &format!("\n_llmspell_kernels() {{\n    compadd -- $({KERNELS})\n}}\n");
+    }
     for trail in Trail::new(program).all() {
         let command = trail.last();
         let stop = if command.flags_end { " -A '-*'" } else { "" };
@@ -235,7 +238,7 @@ fn zsh_action(metavar: &str, choices: &'static [&'static str]) -> String {
         What::Choices(words) => format!("({})", words.join(" ")),
         What::Files => "_files".to_owned(),
         What::Folders => "_files -/".to_owned(),
-        What::Kernels => format!("{{compadd -- $({KERNELS})}}").replace('\'', "'\\''"),
+        What::Kernels => "_llmspell_kernels".to_owned(),
         What::Nothing => " ".to_owned(),
     }
 }

@@ -16,6 +16,19 @@ use crate::client::Program;
 use crate::error::{CLASSES, Class, Error, Result};
 use crate::home::{self, Home};
 
+/// Variables that mean this process alone.
+const NOT_ITS: [&str; 9] = [
+    "LLMSPELL_KERNEL",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "JOURNAL_STREAM",
+    "JPY_PARENT_PID",
+];
+
 /// What a kernel prints when it is ready.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Ready {
@@ -56,7 +69,10 @@ impl Launch {
         let from = output.metadata().map_or(0, |meta| meta.len());
         let program = Program("llmspell-kernel").path();
         let mut command = Command::new(&program);
-        command.args(["--id", &wanted.id, "--port", &wanted.port.to_string(), "--json"]);
+        command.args(["--id", &wanted.id, "--json"]);
+        if wanted.port != 0 {
+            command.args(["--port", &wanted.port.to_string()]);
+        }
         // It rotates its log itself; what is printed besides, a panic for one, is appended to the same file.
         command.arg("--log-file").arg(&log);
         if let Some(config) = &wanted.config {
@@ -65,13 +81,16 @@ impl Launch {
         if let Some(engine) = &wanted.engine {
             command.args(["--engine", engine]);
         }
+        // What a service manager, a terminal or Jupyter told us is not meant for it.
+        for name in NOT_ITS {
+            command.env_remove(name);
+        }
         command
             .arg("--workdir")
             .arg(&wanted.workdir)
             .args(&wanted.arguments)
             .envs(&wanted.env)
             .env("LLMSPELL_HOME", home.root())
-            .env_remove("LLMSPELL_KERNEL")
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, getrlimit};
 use serde_json::{Map, Value, json};
 use zmq::{Context, DONTWAIT, POLLIN, Socket, SocketType};
 
@@ -13,6 +14,10 @@ use crate::protocol::wire::Session;
 
 /// Kernels asked at one time: ZeroMQ has a thousand sockets to give.
 const AT_ONCE: usize = 250;
+/// Descriptors for asking one: a socket and a wake-up for each channel, and some to spare.
+const DESCRIPTORS: u64 = 10;
+/// Descriptors that are needed for anything else.
+const OURS: u64 = 32;
 
 /// What a kernel answered.
 #[derive(Clone, Debug, Default)]
@@ -164,15 +169,22 @@ impl Asked {
 /// Asks all of `kernels` whose process may run, and writes into them what that says. The answers are in their order.
 pub fn probe(kernels: &mut [Kernel], limit: Duration) -> Vec<Answers> {
     crate::daemon::raise_open_files();
+    // Too few of our own must never look like silence of theirs.
+    let room = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).saturating_sub(OURS) / DESCRIPTORS;
+    if room == 0 {
+        kernels.iter_mut().for_each(|kernel| kernel.reason = "cannot be asked: too few open files are allowed".into());
+        return kernels.iter().map(|_| Answers::default()).collect();
+    }
     let mut all = Vec::with_capacity(kernels.len());
-    for kernels in kernels.chunks_mut(AT_ONCE) {
+    for kernels in kernels.chunks_mut(AT_ONCE.min(room as usize)) {
         let context = Context::new();
         let mut asked: Vec<Option<Asked>> = kernels
-            .iter()
+            .iter_mut()
             .map(|kernel| {
                 // One that cannot be judged by its process may still answer: it runs elsewhere.
                 let may_run = kernel.stat.is_some() || kernel.condition == Condition::Foreign;
-                kernel.connection.as_ref().filter(|_| may_run).and_then(|one| Asked::new(&context, one).ok())
+                let one = Asked::new(&context, kernel.connection.as_ref().filter(|_| may_run)?);
+                one.map_err(|error| kernel.reason = format!("cannot be asked: {}", error.message())).ok()
             })
             .collect();
         wait(&mut asked, limit);

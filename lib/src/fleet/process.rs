@@ -229,7 +229,7 @@ impl Process {
     /// Waits for its end; false when `limit` is over first.
     #[must_use]
     pub fn ended(&self, limit: Duration) -> bool {
-        wait_readable(self.fd.as_fd(), limit)
+        wait_any(&[self.fd.as_fd()], limit)
     }
 
     /// Readable once it ended.
@@ -257,15 +257,14 @@ fn open(pid: i32) -> Result<OwnedFd> {
     })
 }
 
-/// Waits until `fd` is readable, at most `limit`.
-pub(super) fn wait_readable(fd: BorrowedFd<'_>, limit: Duration) -> bool {
+/// Waits until one of `fds` is readable, at most `limit`; whether one is.
+pub(super) fn wait_any(fds: &[BorrowedFd<'_>], limit: Duration) -> bool {
     let until = Instant::now() + limit;
+    let mut fds: Vec<_> = fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
     loop {
         let left = until.saturating_duration_since(Instant::now());
-        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
         match poll(&mut fds, Some(&timespec(left))) {
-            Ok(0) => return false,
-            Ok(_) => return true,
+            Ok(count) => return count > 0,
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return false,
         }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,10 +11,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::launch::{Launch, Ready};
-use super::process::{Here, timespec};
+use super::process::{Here, timespec, wait_any};
 use super::stop::{self, End};
 use super::survey::{Condition, Kernel, survey};
-use super::wanted::{Claim, Lock, Policy, SCHEMA, State, Wanted, digest, forget};
+use super::wanted::{Claim, Lock, Policy, SCHEMA, State, Wanted, changes, digest, drain, forget, is_unwanted, now};
 use super::{Enforced, FIRST_PORT};
 use crate::client::Program;
 use crate::error::{Class, Error, Result};
@@ -207,6 +209,7 @@ fn start_all(
     on: &mut dyn FnMut(&str, &Result<Spawned>),
 ) -> Result<()> {
     let mut running: Vec<(Ordered, Launch, Instant)> = Vec::new();
+    let changes = changes(&[home.wanted_dir()])?;
     loop {
         while running.len() < AT_ONCE
             && let Some(ordered) = queue.pop_front()
@@ -224,16 +227,24 @@ fn start_all(
         }
         let deadline = running.iter().map(|(_, _, begun)| *begun + order.timeout).min();
         let left = deadline.map(|deadline| timespec(deadline.saturating_duration_since(Instant::now())));
-        let mut fds: Vec<_> =
-            running.iter().map(|(_, launch, _)| PollFd::from_borrowed_fd(launch.fd(), PollFlags::IN)).collect();
+        let fds = running.iter().map(|(_, launch, _)| launch.fd()).chain([changes.as_fd()]);
+        let mut fds: Vec<_> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         match poll(&mut fds, left.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(Error::system("poll", error.into())),
         }
+        let changed = fds.last().is_some_and(|fd| !fd.revents().is_empty());
         drop(fds);
+        if changed {
+            drain(&changes);
+        }
         let mut index = 0;
         while let Some((ordered, launch, begun)) = running.get_mut(index) {
             let outcome = match launch.advance() {
+                None if changed && is_unwanted(home, &ordered.wanted.id) => {
+                    launch.give_up();
+                    Err(unwanted(&ordered.wanted.id))
+                }
                 None if begun.elapsed() >= order.timeout => {
                     launch.give_up();
                     let text = format!("kernel {}: not ready in time", ordered.wanted.id);
@@ -250,7 +261,7 @@ fn start_all(
             match outcome {
                 Ok(ready) => {
                     let limits = launch.enforced.clone();
-                    let state = State { limits: limits.clone(), ..State::default() };
+                    let state = State { limits: limits.clone(), ready: now(), ..State::default() };
                     state.write(home, &ordered.wanted.id)?;
                     let spawned = finish(home, here, &ordered, Spawned { ready, limits, took: begun.elapsed() });
                     on(&ordered.wanted.id, &spawned);
@@ -280,9 +291,14 @@ fn finish(home: &Home, here: &Here, ordered: &Ordered, spawned: Spawned) -> Resu
         _ => {
             let kernel = Kernel::look(home, here, id);
             stop::end(home, here, &kernel, Duration::from_secs(5))?;
-            Err(Error::new(Class::Conflict, format!("kernel {id}: stopped by another command while it started")))
+            Err(unwanted(id))
         }
     }
+}
+
+fn unwanted(id: &str) -> Error {
+    // Not `Conflict`, for which another port would be tried.
+    Error::new(Class::Interrupted, format!("kernel {id}: stopped by another command while it started"))
 }
 
 fn another_port(home: &Home, here: &Here, ordered: Ordered, order: &Order) -> Result<Ordered> {
@@ -338,7 +354,7 @@ pub fn restart(
     wanted.write(home)?;
     let restarts = kernel.state.restarts + u64::from(end != End::NotRunning);
     let spawned = start_again(home, &wanted, kernel.connection.as_ref(), timeout)?;
-    State { restarts, limits: spawned.limits.clone(), ..State::default() }.write(home, &wanted.id)?;
+    State { restarts, limits: spawned.limits.clone(), ready: now(), ..State::default() }.write(home, &wanted.id)?;
     Ok((end, spawned))
 }
 
@@ -384,6 +400,7 @@ fn start_again(home: &Home, wanted: &Wanted, connection: Option<&Connection>, ti
 
 fn start_one(home: &Home, wanted: &Wanted, timeout: Duration) -> Result<Spawned> {
     let begun = Instant::now();
+    let changes = changes(&[home.wanted_dir()])?;
     let mut launch = Launch::start(home, wanted)?;
     loop {
         let left = timeout.saturating_sub(begun.elapsed());
@@ -391,11 +408,15 @@ fn start_one(home: &Home, wanted: &Wanted, timeout: Duration) -> Result<Spawned>
             launch.give_up();
             return Err(Error::new(Class::Timeout, format!("kernel {}: not ready in time", wanted.id)));
         }
-        if super::process::wait_readable(launch.fd(), left)
-            && let Some(ready) = launch.advance()
-        {
+        wait_any(&[launch.fd(), changes.as_fd()], left);
+        if let Some(ready) = launch.advance() {
             let limits = launch.enforced.clone();
             return Ok(Spawned { ready: ready?, limits, took: begun.elapsed() });
+        }
+        drain(&changes);
+        if is_unwanted(home, &wanted.id) {
+            launch.give_up();
+            return Err(unwanted(&wanted.id));
         }
     }
 }
@@ -415,12 +436,11 @@ fn adopt(kernel: &Kernel) -> Result<Wanted> {
     }
     let words = std::fs::read(format!("/proc/{pid}/cmdline")).map_err(io)?;
     let words = words.split(|byte| *byte == 0).skip(1).map(|word| String::from_utf8_lossy(word).into_owned());
-    let workdir = std::fs::read_link(format!("/proc/{pid}/cwd")).map_err(io)?;
     let mut wanted = Wanted {
         schema_version: SCHEMA,
         id: kernel.id.clone(),
         port: kernel.port().unwrap_or_default(),
-        workdir,
+        workdir: started_in(pid).map_err(io)?,
         ..Wanted::default()
     };
     // What we say ourselves is left out; everything else is handed on as it was.
@@ -428,18 +448,37 @@ fn adopt(kernel: &Kernel) -> Result<Wanted> {
     while let Some(word) = words.next() {
         let (name, value) = match word.split_once('=') {
             Some((name, value)) if name.starts_with("--") => (name.to_owned(), Some(value.to_owned())),
+            _ if word.len() > 2 && !word.starts_with("--") && ["-p", "-c"].contains(&&word[..2]) => {
+                (word[..2].to_owned(), Some(word[2..].to_owned()))
+            }
             _ => (word.clone(), None),
         };
         let mut value = || value.clone().or_else(|| words.next());
         match name.as_str() {
-            "--id" | "--port" | "-p" => drop(value()),
+            "--id" | "--port" | "-p" | "--log-file" => drop(value()),
             "--workdir" => wanted.workdir = value().map_or(wanted.workdir.clone(), |dir| wanted.workdir.join(dir)),
             "--config" | "-c" => wanted.config = value().map(|file| wanted.workdir.join(file)),
             "--engine" => wanted.engine = value(),
-            "--json" | "--daemon" | "start" => {}
+            "--json" | "--daemon" | "-d" | "start" => {}
             _ => wanted.arguments.push(word),
         }
     }
+    if wanted.workdir == Path::new("/") {
+        return Err(Error::new(Class::Conflict, format!("kernel {}: where it was started is not known", kernel.id))
+            .hint("Stop it, and spawn it with --workdir."));
+    }
     wanted.config_digest = wanted.config.as_deref().map(digest).transpose()?;
     Ok(wanted)
+}
+
+/// The folder a process was started in: where it is, or for one that went into the background where its shell was.
+fn started_in(pid: i32) -> std::io::Result<PathBuf> {
+    let now = std::fs::read_link(format!("/proc/{pid}/cwd"))?;
+    if now != Path::new("/") {
+        return Ok(now);
+    }
+    let variables = std::fs::read(format!("/proc/{pid}/environ"))?;
+    let shell = variables.split(|byte| *byte == 0).find_map(|text| text.strip_prefix(b"PWD="));
+    let shell = shell.map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path)));
+    Ok(shell.filter(|path| path.is_dir()).unwrap_or(now))
 }

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use super::limits::{out_of_memory, sweep};
 use super::process::{Here, Process, Stat};
 use super::survey::Kernel;
-use super::wanted::{Claim, Wanted};
+use super::wanted::{Claim, unwant};
 use crate::daemon::PidFile;
 use crate::error::{Class, Error, Result};
 use crate::home::Home;
@@ -31,6 +31,9 @@ pub enum End {
 /// Ends `kernels`, all at the same time, and tells `on` how each of them ended. They have `grace` before they are killed.
 pub fn stop(home: &Home, here: &Here, kernels: &[Kernel], grace: Duration, on: &mut dyn FnMut(&Kernel, Result<End>)) {
     let mut waiting = Vec::new();
+    // Several claims are held at once: in one order everywhere, so that two commands never wait for each other.
+    let mut kernels: Vec<&Kernel> = kernels.iter().collect();
+    kernels.sort_by(|a, b| a.id.cmp(&b.id));
     for kernel in kernels {
         match begin(home, here, kernel) {
             Ok(Some(ending)) => waiting.push((kernel, ending)),
@@ -52,14 +55,10 @@ struct Stopping {
 
 /// Notes that it is not wanted and asks it to end; nothing when it does not run.
 fn begin(home: &Home, here: &Here, kernel: &Kernel) -> Result<Option<Stopping>> {
+    // First of all, so that whoever is starting it leaves off; and again, should somebody have wanted it meanwhile.
+    unwant(home, &kernel.id)?;
     let claim = Claim::wait(home, &kernel.id)?;
-    // A record that cannot be read is nothing a watch would follow either.
-    if let Ok(Some(mut wanted)) = Wanted::read(home, &kernel.id)
-        && wanted.run
-    {
-        wanted.run = false;
-        wanted.write(home)?;
-    }
+    unwant(home, &kernel.id)?;
     let kernel = Kernel::look(home, here, &kernel.id);
     let Some(connection) = kernel.connection.as_ref() else { return Ok(None) };
     match Ending::ask(here, &kernel, connection) {

@@ -9,7 +9,7 @@ use super::process::{Here, Standing, Stat, boot_time};
 use super::wanted::{Claim, State, Wanted, ids};
 use crate::error::{Class, Error, Result, nearest};
 use crate::home::Home;
-use crate::protocol::connection::{Channel, Connection};
+use crate::protocol::connection::{Channel, Connection, Transport};
 
 /// What a kernel is doing, as far as its files and its process tell; what only its answers tell is in [`super::probe`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,9 +177,7 @@ impl Kernel {
                 match (left, cause) {
                     (_, Some(cause)) => (Condition::Dead, cause),
                     (Some(Standing::Dead(why)), None) => (Condition::Dead, why),
-                    (None, None) if self.state == State::default() => {
-                        (Condition::Dead, "its start was cut short".into())
-                    }
+                    (None, None) if self.state.ready.is_none() => (Condition::Dead, "its start was cut short".into()),
                     _ => (Condition::Stopped, "it ended by itself".into()),
                 }
             }
@@ -193,11 +191,13 @@ impl Kernel {
         (*boot == here.boot).then(|| Duration::from_millis(*at).saturating_sub(boot_time()))
     }
 
-    /// Its shell port.
+    /// Its shell port, if it listens on ports.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
-        let connected = self.connection.as_ref().map(|connection| connection.shell_port);
-        connected.or_else(|| self.wanted.as_ref().map(|wanted| wanted.port))
+        match &self.connection {
+            Some(connection) => (connection.transport == Transport::Tcp).then_some(connection.shell_port),
+            None => self.wanted.as_ref().map(|wanted| wanted.port).filter(|port| *port != 0),
+        }
     }
 
     /// Its process; only while that runs.

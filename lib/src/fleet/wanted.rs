@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{FlockOperation, OFlags, flock, inotify};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -53,7 +56,7 @@ pub struct Wanted {
     /// The name it shares with others that were started together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// Its shell port.
+    /// Its shell port; 0: as the other words say.
     pub port: u16,
     /// Its configuration; absent: the user's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,6 +100,9 @@ pub struct State {
     /// Ends in a row without a stable time between.
     #[serde(default)]
     pub failures: u32,
+    /// When it was ready last, seconds since 1970; absent: it never was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<f64>,
     /// How it ended last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
@@ -175,6 +181,50 @@ impl State {
     pub fn write(&self, home: &Home, id: &str) -> Result<()> {
         write(&home.state_dir(), id, &State { schema_version: SCHEMA, ..self.clone() }, home::write_private)
     }
+}
+
+/// Seconds since 1970, to be shown; nothing is decided by this clock.
+pub(super) fn now() -> Option<f64> {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|time| time.as_secs_f64())
+}
+
+/// Notes that `id` is not to run. A record that cannot be read is nothing anybody would follow either.
+pub(super) fn unwant(home: &Home, id: &str) -> Result<()> {
+    match Wanted::read(home, id) {
+        Ok(Some(wanted)) if wanted.run => Wanted { run: false, ..wanted }.write(home),
+        _ => Ok(()),
+    }
+}
+
+/// Whether `id` was stopped or forgotten.
+pub(super) fn is_unwanted(home: &Home, id: &str) -> bool {
+    match Wanted::read(home, id) {
+        Ok(Some(wanted)) => !wanted.run,
+        Ok(None) => true,
+        Err(_) => false,
+    }
+}
+
+/// Readable when a file comes or goes in one of `dirs`.
+///
+/// # Errors
+/// What the system said.
+pub(super) fn changes(dirs: &[PathBuf]) -> Result<OwnedFd> {
+    let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
+    let inotify = inotify::init(flags).map_err(|e| Error::system("inotify", e.into()))?;
+    // Files come by being renamed; what is being written besides does not matter.
+    let what = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::DELETE;
+    for dir in dirs {
+        inotify::add_watch(&inotify, dir, what).map_err(|e| Error::io(dir, e.into()))?;
+    }
+    Ok(inotify)
+}
+
+/// Takes what [`changes`] tells; which files it was does not matter.
+pub(super) fn drain(inotify: &OwnedFd) {
+    let mut buffer = [const { MaybeUninit::uninit() }; 4096];
+    let mut reader = inotify::Reader::new(inotify, &mut buffer);
+    while reader.next().is_ok() {}
 }
 
 /// Forgets the kernel `id`; its claim must be held.

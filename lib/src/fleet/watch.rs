@@ -5,13 +5,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::inotify;
 use rustix::process::Signal;
 use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -21,8 +19,8 @@ use super::launch::Launch;
 use super::process::{Here, Process, boot_time, ended_as, timespec};
 use super::stop;
 use super::survey::{Condition, Kernel, survey};
-use super::wanted::{Claim, Policy, State, Wanted};
-use crate::daemon::{PidFile, signal_fd};
+use super::wanted::{Claim, Policy, State, Wanted, changes, drain, is_unwanted, now};
+use crate::daemon::{Notify, PidFile, signal_fd};
 use crate::error::{Class, Error, Result};
 use crate::home::{self, Home};
 
@@ -71,7 +69,7 @@ pub fn unit(program: &std::path::Path, home: &Home) -> String {
     let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"));
     format!(
         "[Unit]\nDescription=llmspell kernels: restarts and probes\nDocumentation=man:llmspell-fleet(1)\n\n\
-         [Service]\nExecStart={} watch\nEnvironment={}\n\
+         [Service]\nType=notify\nExecStart={} watch\nEnvironment={}\n\
          # The kernels go on when the watch is stopped or started again; it takes them over.\nKillMode=process\n\
          Restart=on-failure\n\n[Install]\nWantedBy=default.target\n",
         quoted(&program.display().to_string()),
@@ -127,7 +125,7 @@ pub fn watch(home: &Home, here: &Here, settings: Settings, on: &mut dyn FnMut(&E
     crate::daemon::raise_open_files();
     let stop = signal_fd(&[SIGTERM, SIGINT])?;
     let again = signal_fd(&[SIGHUP])?;
-    let changes = changes(home)?;
+    let changes = changes(&[home.kernel_dir(), home.wanted_dir()])?;
     let held = BTreeMap::new();
     let mut watch = Watch {
         home,
@@ -142,12 +140,15 @@ pub fn watch(home: &Home, here: &Here, settings: Settings, on: &mut dyn FnMut(&E
     };
     watch.sync();
     let text = format!("watching {} kernels", watch.held.len());
+    let manager = Notify::from_env();
+    manager.say(&format!("READY=1\nSTATUS={text}"));
     watch.say("", "ready", text);
     loop {
         watch.attempt();
         watch.plan_round();
         let [stopping, changed, hangup] = watch.wait(&stop, &changes, &again)?;
         if stopping {
+            manager.say("STOPPING=1");
             return Ok(());
         }
         watch.bury();
@@ -161,27 +162,9 @@ pub fn watch(home: &Home, here: &Here, settings: Settings, on: &mut dyn FnMut(&E
         }
         if changed || hangup {
             watch.sync();
+            manager.say(&format!("STATUS=watching {} kernels", watch.held.len()));
         }
     }
-}
-
-/// Readable when a kernel comes or goes, or something else is wanted.
-fn changes(home: &Home) -> Result<OwnedFd> {
-    let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
-    let inotify = inotify::init(flags).map_err(|e| Error::system("inotify", e.into()))?;
-    // Files come by being renamed; what is being written besides does not matter.
-    let what = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::DELETE;
-    for dir in [home.kernel_dir(), home.wanted_dir()] {
-        inotify::add_watch(&inotify, &dir, what).map_err(|e| Error::io(&dir, e.into()))?;
-    }
-    Ok(inotify)
-}
-
-/// Takes what happened; which files it was does not matter.
-fn drain(inotify: &OwnedFd) {
-    let mut buffer = [const { MaybeUninit::uninit() }; 4096];
-    let mut reader = inotify::Reader::new(inotify, &mut buffer);
-    while reader.next().is_ok() {}
 }
 
 impl Watch<'_> {
@@ -197,6 +180,14 @@ impl Watch<'_> {
         };
         let ids: Vec<&str> = kernels.iter().filter(|kernel| wanted(kernel)).map(|kernel| kernel.id.as_str()).collect();
         self.due.retain(|id, _| ids.contains(&id.as_str()));
+        // A stop does not wait until what is on its way has arrived.
+        self.starting.retain_mut(|one| {
+            let unwanted = is_unwanted(self.home, &one.wanted.id);
+            if unwanted {
+                one.launch.give_up();
+            }
+            !unwanted
+        });
         // A child is kept in any case, to be buried.
         self.held.retain(|id, held| held.child.is_some() || ids.contains(&id.as_str()));
         for kernel in kernels {
@@ -246,20 +237,20 @@ impl Watch<'_> {
         state.failures = rule.count(state.failures, ran);
         state.crash_looping = rule.is_loop(state.failures);
         state.cause = Some(cause.to_owned());
-        state.ended = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|time| time.as_secs_f64());
+        state.ended = now();
         let wait = rule.wait(state.failures, chance());
         let at = boot_time() + wait;
         state.next = Some((self.here.boot.clone(), at.as_millis() as u64));
         self.due.insert(kernel.id.clone(), Instant::now() + wait);
         if wait.is_zero() {
-            self.say(&kernel.id, "ended", cause);
+            self.say(&kernel.id, "ended", format!("ended: {cause}"));
         } else {
             let shown = crate::units::show_duration(Duration::from_millis(wait.as_millis() as u64));
             let many = if state.crash_looping { "; it is crash-looping" } else { "" };
             self.say(
                 &kernel.id,
                 "waiting",
-                format!("{cause}; {} in a row, next attempt in {shown}{many}", state.failures),
+                format!("ended: {cause}; {} in a row, next attempt in {shown}{many}", state.failures),
             );
             self.keep(&kernel.id, &state);
             return;
@@ -307,7 +298,7 @@ impl Watch<'_> {
             if again {
                 self.ended(&kernel, &cause, held.since.elapsed());
             } else {
-                self.say(&id, "ended", format!("{cause}; not started again, as it ended well"));
+                self.say(&id, "ended", format!("ended: {cause}; not started again, as it ended well"));
             }
         }
     }
@@ -375,7 +366,7 @@ impl Watch<'_> {
                 }
             };
             state.restarts += 1;
-            (state.next, state.limits) = (None, launch.enforced.clone());
+            (state.next, state.ready, state.limits) = (None, now(), launch.enforced.clone());
             self.keep(&id, &state);
             match Process::child(ready.pid) {
                 Ok(process) => {
