@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import stat
 import subprocess
 
@@ -102,6 +103,9 @@ def test_it_works_where_it_was_started(place, daemon, tmp_path):
     assert one.file == place.work / "c.json"
     with one.wire() as wire:
         assert wire.stdout('print(io.open("here.txt"):read("a"))') == "here\n"
+        (place.work / "mod.lua").write_text("return {name = 'mod'}")
+        assert wire.stdout("print(require('mod').name)") == "mod\n"
+        assert wire.tool("invoke", name="file_operations", params={"operation": "read", "path": "here.txt"})["status"] == "ok"
     assert (place.work / "llmspell-kernel.number").read_text() == f"{one.pid}\n"
     assert "ready" in (place.work / "my/llmspell-kernel.txt").read_text()
     one.stop()
@@ -134,3 +138,73 @@ def test_the_keys_of_the_release_notes(place, daemon):
     daemon()
     daemon("--id", "b")  # is not disturbed by a file that names another kernel
     assert sorted(os.listdir(place.root / "l")) == ["b.log", "llmspell-kernel.log"]
+
+
+def test_the_lines_of_v0_10(place, daemon, tmp_path):
+    """`llmspell kernel start --daemon …`, `kernel stop`, as people wrote them."""
+    (tmp_path / "llmspell").symlink_to(program("run"))
+    for name in ("kernel", "fleet"):
+        (tmp_path / f"llmspell-{name}").symlink_to(program(name))
+    done = []
+
+    def sh(line):
+        done.append(subprocess.run(["sh", "-c", line], env={**place.env, "PATH": f"{tmp_path}:{place.env['PATH']}", "HOME": str(place.root)},
+                                   cwd=place.work, capture_output=True, text=True))
+        return done[-1]
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    start = sh(f"llmspell kernel start --daemon --port {port} --connection-file ~/kernel.json --idle-timeout 3600 --max-clients 10 "
+               "--log-file ~/l.log --pid-file ~/p.pid --log-rotate-size 1048576 --log-rotate-count 5")
+    assert start.returncode == 0, start
+    pid = int((place.root / "p.pid").read_text())
+    with Watched(pid) as watched:
+        assert json.loads((place.root / "kernel.json").read_text())["shell_port"] == port
+        assert (place.root / "l.log").exists()
+        stop = sh("llmspell kernel stop")
+        assert stop.returncode == 0, stop
+        assert watched.ended()
+    assert not (place.root / "p.pid").exists() and not (place.root / "kernel.json").exists()
+
+
+def test_credentials_of_a_service(place, run, kernel, tmp_path):
+    """What LoadCredential= brings: a configuration, and the key of the connection; neither is for scripts."""
+    (tmp_path / "llmspell.toml").write_text('[kernel]\ngrace = "7s"\n[tools.http_request.default_headers]\nX-Api-Key = "correct horse"\n')
+    (tmp_path / "connection-key").write_text("0123456789abcdef0123456789abcdef\n")
+    env = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    shown = run("kernel", "config", "show", "kernel.grace", env=env).out
+    assert '"7s"' in shown and f"{tmp_path}/llmspell.toml:2" in shown
+    one = kernel("--allow-read", env=env)
+    assert one.connection["key"] == "0123456789abcdef0123456789abcdef"
+    for name in ("llmspell.toml", "connection-key"):
+        assert one.wire().stdout(f'print((io.open("{tmp_path}/{name}")))') == "nil\n"
+    (tmp_path / "connection-key").write_text("short")
+    done = run("kernel", "--id", "b", env=env)
+    assert done.code == 3 and "credential connection-key: shorter" in done.err
+
+
+def test_a_caller_that_looks_away(place, run):
+    """Nobody reads what it prints, or its caller is gone when it is ready: it serves all the same."""
+    done = subprocess.run(["sh", "-c", f"{program('kernel')} --daemon | true"], env=place.env, cwd=place.work, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    one = int((place.home / "kernel/llmspell-kernel.pid").read_text())
+    with Watched(one) as watched:
+        assert run("tool", "invoke", "calculator", "input=1+1", "-k", "llmspell-kernel").out == "2\n"
+        os.kill(one, signal.SIGTERM)
+        assert watched.ended()
+
+
+def test_standard_streams_may_be_closed(place):
+    """Started without any: what it opens does not become standard error."""
+    done = subprocess.run(["sh", "-c", f"exec {program('kernel')} --daemon <&- >&- 2>&-"], env=place.env, cwd=place.work)
+    assert done.returncode in (0, 74)
+    one = int((place.home / "kernel/llmspell-kernel.pid").read_text())
+    with Watched(one) as watched:
+        assert os.readlink(f"/proc/{one}/fd/2") == str(place.home / "logs/llmspell-kernel.log")
+        os.kill(one, signal.SIGTERM)
+        assert watched.ended()
+
+
+def test_process_1_of_a_container_stays(place):
+    done = subprocess.run(["unshare", "-pf", "--mount-proc", program("kernel"), "--daemon"], env=place.env, cwd=place.work, capture_output=True, text=True)
+    assert done.returncode == 2 and "container would end with it\nLeave --daemon out" in done.stderr, done

@@ -154,6 +154,20 @@ def test_a_full_disk_stops_nothing(place):
         os.close(one.watched.fd)
 
 
+def test_standard_error_that_nobody_reads(place, start):
+    child = start("kernel", "--json")
+    ready = json.loads(line(child.stdout))
+    connection = json.loads(pathlib.Path(ready["connection_file"]).read_text())
+    with Wire(connection) as wire:
+        while wire.ask("control", "status_request").content["log"]["lost"] < 3:
+            noise(child.pid)
+        assert wire.stdout("print(1)") == "1\n"
+        text = os.read(child.stderr.fileno(), 1 << 20)
+        assert text.startswith(b"20") and text.count(b"SIGUSR1") > 50
+    child.terminate()
+    assert child.wait(WAIT) == 0
+
+
 def test_under_the_journal_lines_have_a_severity_and_no_time(place, kernel):
     """As under systemd: $JOURNAL_STREAM names what standard error is; if it names something else, it is not the journal."""
     ours, theirs = socket.socketpair()

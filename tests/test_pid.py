@@ -58,6 +58,14 @@ def test_after_kill_9_the_next_takes_over(place, daemon):
     assert (place.home / "kernel/a.pid").read_text() == f"{two.pid}\n"
 
 
+def test_a_stopped_kernel_is_not_woken(run, daemon):
+    one = daemon("--id", "a")
+    os.kill(one.pid, signal.SIGSTOP)
+    assert run("kernel", "--daemon", "--id", "a").code == 6
+    assert "State:\tT" in pathlib.Path(f"/proc/{one.pid}/status").read_text()
+    os.kill(one.pid, signal.SIGCONT)
+
+
 def test_files_that_are_not_ours(place, run, tmp_path):
     precious = tmp_path / "precious"
     precious.write_text("x" * 100)

@@ -53,7 +53,7 @@ def test_usr1_tells_the_status_even_of_a_quiet_kernel(place, daemon, log):
 
 def test_usr2_steps_through_the_levels(daemon, log):
     one = daemon()
-    for level in ("debug", "trace", "warn", "debug"):
+    for level in ("debug", "trace", "info", "debug"):
         count = log.read_text().count(f"log level {level}\n") + 1
         os.kill(one.pid, signal.SIGUSR2)
         while until(log, f"log level {level}\n").count(f"log level {level}\n") < count:
@@ -66,7 +66,7 @@ def test_hup_takes_what_may_change_and_tells_the_rest(place, daemon, log):
     with one.wire() as wire:
         assert wire.tool("invoke", name="calculator", params={"input": "1+1"})["status"] == "ok"
         place.config('[kernel]\nport = 9555\n[kernel.tools]\nenable_tool_cli = false\nmax_concurrent_tools = 2\n'
-                     '[engines.lua]\ntimeout = "200ms"\n[log]\nlevel = "info"\n')
+                     '[engines.lua]\ntimeout = "200ms"\n[log]\nlevel = "warn"\n')
         os.kill(one.pid, signal.SIGHUP)
         text = until(log, "kernel.port: a new value takes effect at the next start")
         assert "configuration: engines.lua.timeout, kernel.tools.enable_tool_cli, kernel.tools.max_concurrent_tools, log.level changed" in text
@@ -100,7 +100,7 @@ def test_term_drains(place, daemon, log):
         wire.stdout("print('kept')")
         header = wire.begin("print('go') io.flush() local t = os.clock() while os.clock() < t + 0.3 do end print('done')")
         os.kill(one.pid, signal.SIGTERM)
-        until(log, "SIGTERM: ending; running work has 5s")
+        until(log, "terminated by SIGTERM; running work has 5s")
         for kind, content in (("execute_request", {"code": "1"}), ("tool_request", {"command": "list"})):
             reply = other.ask("shell", kind, content).content
             assert reply["status"] == "error" and "shutting down" in str(reply), reply
@@ -133,6 +133,7 @@ def test_int_stops_the_script_and_not_a_kernel_in_the_background(daemon):
         os.kill(one.pid, signal.SIGINT)
         assert wire.reply("shell", header).content["ename"] == "KeyboardInterrupt"
         os.kill(one.pid, signal.SIGINT)
+        one.status(), one.status()  # it was taken in before the second
         assert wire.stdout("print(1)") == "1\n"
 
 
@@ -169,3 +170,32 @@ def test_more_clients_than_there_may_be(daemon):
         pass
     with one.wire() as fourth:
         assert fourth.stdout("print(1)") == "1\n"
+
+
+def test_a_script_ends_or_interrupts_its_own_kernel(daemon):
+    one = daemon("--allow-run")
+    with one.wire() as wire:
+        reply, _ = wire.execute(f'os.execute("kill -INT {one.pid}") while true do end')
+        assert reply["ename"] == "KeyboardInterrupt"
+        header = wire.send("shell", "execute_request", {"code": f'os.execute("kill -TERM {one.pid}") return "done"', "allow_stdin": False})
+        assert wire.reply("shell", header).content["status"] == "ok"
+    assert one.watched.ended()
+
+
+def test_fewer_tools_at_a_time(place, daemon, log, server):
+    place.config('[kernel.tools]\nmax_concurrent_tools = 3\n[security]\nallow_net = ["*"]\n')
+    one = daemon()
+    call = {"command": "invoke", "name": "http_request", "params": {"input": f"{server.url}/slow"}}
+    with one.wire() as wire:
+        for _ in range(2):
+            wire.send("shell", "tool_request", call)
+            server.wait()
+        place.config('[kernel.tools]\nmax_concurrent_tools = 1\ntool_timeout = "300ms"\n[security]\nallow_net = ["*"]\n')
+        os.kill(one.pid, signal.SIGHUP)
+        until(log, "kernel.tools.max_concurrent_tools, kernel.tools.tool_timeout changed")
+        wire.send("shell", "tool_request", call)
+        assert wire.recv("shell").content["error_type"] == "timeout", "the new limit holds for new calls"
+        assert server.arrived.empty(), "a third call ran beside two"
+        server.release.set()
+        assert [wire.recv("shell").content["status"] for _ in range(2)] == ["ok", "ok"]
+        assert wire.tool("invoke", name="calculator", params={"input": "1+1"})["status"] == "ok"

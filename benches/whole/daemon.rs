@@ -81,6 +81,7 @@ fn logs(dir: &Path) -> Result<()> {
     let settings = |max_size| FileSettings {
         path: dir.join("bench.log"),
         max_size,
+        daily: true,
         max_age: Duration::from_secs(7 * 24 * 3600),
         max_files: 20,
         compress: false,

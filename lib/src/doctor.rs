@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::statfs;
+use rustix::fs::{Access, statfs, statvfs};
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 use serde_json::Value;
@@ -99,6 +99,8 @@ pub fn doctor(home: &Home, loaded: &Loaded) -> Report {
     checks.push(project(loaded));
     checks.push(workdir(loaded));
     checks.push(sockets(&home.runtime_dir()));
+    let logs_dir = loaded.config.daemon.log_dir.clone().unwrap_or_else(|| home.log_dir());
+    checks.push(logs(&logs_dir, loaded.config.daemon.max_log_size));
     checks.push(build());
     checks.extend(kernels(home));
     checks.push(descriptors());
@@ -130,6 +132,24 @@ fn home_folder(home: &Home) -> Check {
             None => Check::new("home", Status::Ok, shown.to_string()),
         },
     }
+}
+
+/// Whether a kernel in the background can write its log there, and two files of `size` find room.
+fn logs(dir: &Path, size: u64) -> Check {
+    let shown = dir.display();
+    if !dir.exists() {
+        return Check::new("logs", Status::Ok, format!("{shown}: not there yet; made at the first use"));
+    }
+    if let Err(errno) = rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK) {
+        return Check::new("logs", Status::Fail, format!("{shown}: {}", reason(&errno.into())))
+            .next("Set daemon.log_dir to a folder of your own.");
+    }
+    let room = statvfs(dir).map_or(u64::MAX, |system| system.f_bavail.saturating_mul(system.f_frsize));
+    if room / 2 < size {
+        return Check::new("logs", Status::Warn, format!("{shown}: {} MB free", room / 1_000_000))
+            .next("Make room, or lower daemon.max_log_size and daemon.max_log_files.");
+    }
+    Check::new("logs", Status::Ok, shown.to_string())
 }
 
 fn config(loaded: &Loaded) -> Vec<Check> {
@@ -345,6 +365,15 @@ mod tests {
         fs::create_dir(&long).unwrap();
         assert_eq!(sockets(&long).status, Status::Fail);
         assert_eq!(sockets(&dir.path().join("none")).status, Status::Ok);
+    }
+
+    #[test]
+    fn the_log_folder_is_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(logs(&dir.path().join("none"), 1).status, Status::Ok);
+        assert_eq!(logs(dir.path(), 1).status, Status::Ok);
+        assert_eq!(logs(dir.path(), u64::MAX).status, Status::Warn);
+        assert_eq!(logs(Path::new("/proc/self"), 1).status, Status::Fail);
     }
 
     #[test]

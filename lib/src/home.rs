@@ -1,7 +1,7 @@
 //! `~/.llmspell`: every path below it, its mode, and who makes it. Nothing here is readable by others.
 
 use std::fs::{self, DirBuilder};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -109,6 +109,30 @@ impl Home {
     #[must_use]
     pub fn log_dir(&self) -> PathBuf {
         self.root.join("logs")
+    }
+}
+
+/// The folder in which systemd puts what a unit's `LoadCredential=` names, for this service alone.
+#[must_use]
+pub fn credentials_dir() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).filter(|dir| dir.is_absolute())
+}
+
+/// The secret called `name` among the credentials of this service, without blanks around it; none where there is none.
+///
+/// # Errors
+/// What the system said, naming the file; `Config` when it is no text, empty, or longer than 64 KiB.
+pub fn credential(name: &str) -> Result<Option<String>> {
+    let Some(path) = credentials_dir().map(|dir| dir.join(name)) else { return Ok(None) };
+    let mut text = String::new();
+    let read = fs::File::open(&path).and_then(|file| file.take(64 << 10).read_to_string(&mut text));
+    match read {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(&path, error).within("credential")),
+        Ok(_) if text.trim().is_empty() => {
+            Err(Error::new(Class::Config, format!("credential {}: empty", path.display())))
+        }
+        Ok(_) => Ok(Some(text.trim().to_owned())),
     }
 }
 

@@ -99,6 +99,10 @@ pub(crate) struct Serve {
     pub(crate) log_file: Option<PathBuf>,
     /// One more PID file.
     pub(crate) pid_file: Option<PathBuf>,
+    /// `daemon.max_log_size`, a size.
+    pub(crate) log_rotate_size: Option<String>,
+    /// `daemon.max_log_files`.
+    pub(crate) log_rotate_count: Option<u32>,
     /// When to end unused, a duration.
     pub(crate) idle_timeout: Option<String>,
     /// Most clients.
@@ -180,6 +184,8 @@ pub(crate) struct Draft {
     daemon: bool,
     log_file: Option<PathBuf>,
     pid_file: Option<PathBuf>,
+    log_rotate_size: Option<String>,
+    log_rotate_count: Option<u32>,
     idle_timeout: Option<String>,
     max_clients: Option<u32>,
     private: Option<PathBuf>,
@@ -228,6 +234,8 @@ impl Draft {
             daemon,
             log_file,
             pid_file,
+            log_rotate_size,
+            log_rotate_count,
             idle_timeout,
             max_clients,
             private,
@@ -249,6 +257,8 @@ impl Draft {
             daemon,
             log_file,
             pid_file,
+            log_rotate_size,
+            log_rotate_count,
             idle_timeout,
             max_clients,
             private,
@@ -341,7 +351,7 @@ const BACKGROUND: Group<Draft> = Group::new(
     &[
         Flag::switch("daemon", |draft: &mut Draft| draft.daemon = true).short('d').excludes(&["private"]).doc(
             "Go into the background. The command returns when the kernel is ready, with status 0, or when it failed, \
-             with the cause and its status. The log goes to a file. A service manager wants it in the foreground.",
+             with the cause and its status. The log goes to a file, its umask is 077. A service manager wants it in the foreground.",
         ),
         Flag::value("log-file", "FILE", |draft: &mut Draft, value| {
             draft.log_file = Some(value.path()?);
@@ -356,6 +366,20 @@ const BACKGROUND: Group<Draft> = Group::new(
             Ok(())
         })
         .doc("Write the process id to FILE as well. `{id}` in it becomes the kernel's id."),
+        // Of v0.10; the configuration says the same.
+        Flag::value("log-rotate-size", "SIZE", |draft: &mut Draft, value| {
+            value.size()?;
+            draft.log_rotate_size = Some(value.into_text()?);
+            Ok(())
+        })
+        .hidden()
+        .doc("Rotate the log before it is larger than SIZE."),
+        Flag::value("log-rotate-count", "COUNT", |draft: &mut Draft, value| {
+            draft.log_rotate_count = Some(value.parse("a count")?);
+            Ok(())
+        })
+        .hidden()
+        .doc("Keep COUNT old log files."),
     ],
 );
 
@@ -669,6 +693,11 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
          reloads or stops, and what it does. The watchdog is told that it lives only while its threads answer and a \
          script that is to stop does so within that time; a script that merely runs long is alive.",
     ),
+    (
+        "CREDENTIALS_DIRECTORY",
+        "Set by systemd for `LoadCredential=`. `llmspell.toml` in it is one more configuration file, `connection-key` the \
+         key of the connection instead of a random one. Scripts cannot read that folder.",
+    ),
     ("JOURNAL_STREAM", "Set by systemd. Where standard error leads to the journal, lines have a severity and no time."),
 ])
 .files(&[
@@ -748,6 +777,8 @@ mod tests {
         assert_eq!(kernel, serve("-p59000 -f F"));
         let kernel = serve("start --daemon --port 9555 --log-file L --pid-file P");
         assert!(kernel.daemon);
+        let rotated = serve("start --daemon --log-rotate-size 1048576 --log-rotate-count 3");
+        assert_eq!((rotated.log_rotate_size.as_deref(), rotated.log_rotate_count), (Some("1048576"), Some(3)));
         let kernel2 = serve("start --idle-timeout 3600 --max-clients 10");
         assert_eq!((kernel2.idle_timeout.as_deref(), kernel2.max_clients), (Some("3600"), Some(10)));
         assert_eq!((kernel.log_file, kernel.pid_file), (Some("L".into()), Some("P".into())));

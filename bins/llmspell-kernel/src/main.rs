@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use cli::{Action, Args, Ports, Serve};
 use llmspell::cli::{Engine, main as program, print, report};
-use llmspell::config::{Config, Loaded, LogOutput, Sources, commands};
+use llmspell::config::{Config, Level, Loaded, LogOutput, Origin, Sources, commands};
 use llmspell::daemon::{Side, detach};
 use llmspell::error::{Class, Error, Result};
 use llmspell::home::{self, DEFAULT_KERNEL, Home};
@@ -151,11 +151,19 @@ fn serve(serve: &Serve, mut sources: Sources) -> Result<u8> {
     if let Some(limit) = &serve.idle_timeout {
         sources.flag("kernel.idle_timeout", limit.clone(), "--idle-timeout");
     }
+    if let Some(size) = &serve.log_rotate_size {
+        sources.flag("daemon.max_log_size", size.clone(), "--log-rotate-size");
+    }
+    if let Some(count) = serve.log_rotate_count {
+        sources.flag("daemon.max_log_files", i64::from(count), "--log-rotate-count");
+    }
     if let Some(clients) = serve.max_clients {
         sources.flag("kernel.max_clients", i64::from(clients), "--max-clients");
     }
     sources.permissions(&serve.permissions);
-    let Loaded { config, dir, .. } = load(&sources)?;
+    let mut loaded = load(&sources)?;
+    loaded.config.log.level = level(&loaded, serve.daemon);
+    let Loaded { config, dir, .. } = loaded;
     config.secrets().for_each(log::hide);
     let settings = settings(serve, &config, &dir, &sources.home)?;
     let sinks = sinks(serve, &config, &dir, &settings, &sources.home)?;
@@ -178,7 +186,12 @@ fn serve(serve: &Serve, mut sources: Sources) -> Result<u8> {
         let runtime = Runtime::new(config, Policy::new(grants));
         let home = sources.home.clone();
         // Flags and environment as they were; files as they are then.
-        let reload: Reload = Box::new(move || Config::load(&sources).map(|loaded| loaded.config));
+        let daemon = serve.daemon;
+        let reload: Reload = Box::new(move || {
+            let mut loaded = Config::load(&sources)?;
+            loaded.config.log.level = level(&loaded, daemon);
+            Ok(loaded.config)
+        });
         let admin = Admin { log: Some(log), reload: Some(reload) };
         kernel::serve(&settings, &home, &runtime, admin, |ready| {
             let text = told(ready, serve.json || settings.private.is_some());
@@ -189,10 +202,19 @@ fn serve(serve: &Serve, mut sources: Sources) -> Result<u8> {
             }
         })
     });
-    if let (Some(notice), Err(error)) = (&mut notice, &outcome) {
-        notice.failed(error);
+    outcome.map(|()| 0).or_else(|error| {
+        // The caller tells it; the log may be that of the kernel that is in the way.
+        let told = notice.is_some_and(|mut notice| notice.failed(&error));
+        if told { Ok(error.class().row().exit) } else { Err(error) }
+    })
+}
+
+/// A log file that nobody asked for tells of the kernel's life; a terminal only of what needs attention.
+fn level(loaded: &Loaded, daemon: bool) -> Level {
+    match loaded.origin("log.level") {
+        Origin::Default if daemon => Level::Info,
+        _ => loaded.config.log.level,
     }
-    outcome.map(|()| 0)
 }
 
 /// What is printed once clients can connect.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use crate::error::{Class, Error, Result, nearest};
+use crate::home;
 
 /// The front name itself.
 const NAME: &str = "llmspell";
@@ -59,9 +60,52 @@ fn decide(words: Vec<OsString>) -> Result<Decision> {
             Some(program) => Err(unknown(&program)),
         },
         "" => Err(usage("a program is missing".to_owned())),
+        "kernel" => {
+            let words: Vec<_> = words.collect();
+            Ok(match words.first().and_then(|word| word.to_str()) {
+                Some(verb) if FLEETS.contains(&verb) => Decision::Exec("llmspell-fleet".into(), of_fleet(&words)),
+                _ => Decision::Exec("llmspell-kernel".into(), words),
+            })
+        }
         program if known(program) => Ok(Decision::Exec(format!("{NAME}-{program}"), words.collect())),
         other => Err(unknown(other)),
     }
+}
+
+/// What `llmspell kernel` was asked to do with a running kernel, which is the fleet's work, for one as for many.
+const FLEETS: [&str; 3] = ["stop", "status", "restart"];
+
+/// The same for `llmspell-fleet`: `--id X` is the operand `X`, and without one the default kernel is meant.
+fn of_fleet(words: &[OsString]) -> Vec<OsString> {
+    let mut out: Vec<OsString> = Vec::new();
+    let mut named = false;
+    let mut words = words.iter();
+    out.extend(words.next().cloned());
+    while let Some(word) = words.next() {
+        match word.to_str() {
+            Some("-i" | "--id") => {
+                out.extend(words.next().cloned());
+                named = true;
+            }
+            Some(flag) if flag.starts_with("--id=") => {
+                out.push(flag["--id=".len()..].into());
+                named = true;
+            }
+            Some("--timeout") => {
+                out.push(word.clone());
+                out.extend(words.next().cloned());
+            }
+            text => {
+                named |= matches!(text, None | Some("-h" | "--help" | "--all"))
+                    || !word.as_encoded_bytes().starts_with(b"-");
+                out.push(word.clone());
+            }
+        }
+    }
+    if !named {
+        out.push(home::DEFAULT_KERNEL.into());
+    }
+    out
 }
 
 fn unknown(word: &str) -> Error {
@@ -116,6 +160,16 @@ mod tests {
         let invoke = ["invoke", "calculator", "--params", r#"{"expression": "2 + 2 * 3"}"#];
         assert_eq!(decide(&[&["tool"][..], &invoke].concat()).unwrap(), exec("llmspell-tool", &invoke));
         assert_eq!(decide(&["kernel", "start", "--help"]).unwrap(), exec("llmspell-kernel", &["start", "--help"]));
+        for (words, fleets) in [
+            (&["stop"][..], &["stop", "llmspell-kernel"][..]),
+            (&["stop", "-i", "a", "--timeout", "5"], &["stop", "a", "--timeout", "5"]),
+            (&["stop", "--timeout", "5", "--force"], &["stop", "--timeout", "5", "--force", "llmspell-kernel"]),
+            (&["stop", "--all"], &["stop", "--all"]),
+            (&["status", "--id=b", "--json"], &["status", "b", "--json"]),
+            (&["restart", "--help"], &["restart", "--help"]),
+        ] {
+            assert_eq!(decide(&[&["kernel"], words].concat()).unwrap(), exec("llmspell-fleet", fleets));
+        }
         assert_eq!(decide(&["run", "x.lua", "-h"]).unwrap(), exec("llmspell-run", &["x.lua", "-h"]));
         assert_eq!(decide(&["help", "fleet"]).unwrap(), exec("llmspell-fleet", &["--help"]));
     }

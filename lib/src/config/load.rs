@@ -177,6 +177,10 @@ pub(super) fn load(sources: &Sources) -> Loaded {
             layers.file(&sources.dir.join(trust::FILE), Role::Project);
         }
     }
+    // A service's own, which nobody else can read: keys of model services, for one.
+    if let Some(dir) = sources.var("CREDENTIALS_DIRECTORY").map(Path::new).filter(|dir| dir.is_absolute()) {
+        layers.file(&dir.join(trust::FILE), Role::Optional);
+    }
     layers.env();
     layers.flags();
     layers.finish()

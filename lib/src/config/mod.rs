@@ -27,7 +27,7 @@ pub use load::{Changes, Loaded, Origin, Sources};
 pub use read::Problem;
 pub use trust::{State as Trust, trust};
 
-use crate::home::Home;
+use crate::home::{self, Home};
 use crate::security::{Grants, Profile};
 
 /// Reads `text` as a configuration and as one of v0.10, for the fuzz targets.
@@ -237,13 +237,16 @@ pub struct Daemon {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "text::folder_schema")]
     pub log_dir: Option<PathBuf>,
-    /// A log file is rotated before it is larger. Whatever its size it is rotated once a day.
+    /// A log file is rotated before it is larger.
     #[serde(with = "text::size")]
     #[schemars(extend("x-live" = true), schema_with = "text::size_schema")]
     pub max_log_size: u64,
     /// Whether log files are rotated by size.
     #[schemars(extend("x-live" = true))]
     pub log_rotation_on_size: bool,
+    /// Whether log files are rotated at midnight UTC. With both off, logrotate(8) may do it, and send SIGHUP.
+    #[schemars(extend("x-live" = true))]
+    pub log_rotation_daily: bool,
     /// Days after which old log files are removed; 0 keeps them.
     #[schemars(extend("x-live" = true), range(max = 36_500))]
     pub max_log_age_days: u32,
@@ -262,6 +265,7 @@ impl Default for Daemon {
             log_dir: None,
             max_log_size: 10_000_000,
             log_rotation_on_size: true,
+            log_rotation_daily: true,
             max_log_age_days: 7,
             max_log_files: 20,
             compress_logs: false,
@@ -332,7 +336,7 @@ pub enum LogOutput {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
-    /// What is logged.
+    /// What is logged. A kernel in the background logs `info` unless something else is said.
     #[schemars(extend("x-live" = true, "x-project" = "free"))]
     pub level: Level,
     /// Lines for people, or one JSON object a line.
@@ -475,7 +479,8 @@ impl Config {
         const KEYS: [&str; 6] = [".aws", ".gnupg", ".kube", ".local/share/jupyter/runtime", ".netrc", ".ssh"];
         let user = std::env::var_os("HOME").filter(|_| self.security.profile != Profile::Privileged);
         let keys = user.iter().flat_map(|user| KEYS.map(|name| Path::new(user).join(name)));
-        [home.root().to_path_buf(), home.runtime_dir()].into_iter().chain(keys).collect()
+        let ours = [home.root().to_path_buf(), home.runtime_dir()].into_iter().chain(home::credentials_dir());
+        ours.chain(keys).collect()
     }
 
     /// What the policy is made from. `workdir` is where the program was started; `kernel.workdir` goes before it.

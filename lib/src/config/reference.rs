@@ -23,8 +23,13 @@ of the working folder, within the limits of
 .BR TRUST ,
 below
 .IP 4. 3
-the environment
+.I $CREDENTIALS_DIRECTORY/llmspell.toml
+of a systemd service with
+.BR LoadCredential=llmspell.toml:FILE ,
+which only that service can read
 .IP 5. 3
+the environment
+.IP 6. 3
 flags
 .PP
 With
@@ -32,7 +37,7 @@ With
 .I FILE
 or
 .BR LLMSPELL_CONFIG ,
-that file is the only one.
+that file is the only one, besides the credential.
 .PP
 An unknown key or a wrong value is an error that names file, line and key
 (exit status 3).

@@ -37,10 +37,12 @@ impl Notice {
         self.send(&Word::Ready(text.to_owned()));
     }
 
-    /// The process ends with this error. Once it was ready nobody is there to hear it.
-    pub fn failed(&mut self, error: &Error) {
+    /// The process ends with this error. Once it was ready nobody is there to hear it: false.
+    pub fn failed(&mut self, error: &Error) -> bool {
+        let is_awaited = self.0.is_some();
         let hint = error.next_step().map(str::to_owned);
         self.send(&Word::Failed { class: error.class().row().name.to_owned(), text: error.text().to_owned(), hint });
+        is_awaited
     }
 
     fn send(&mut self, word: &Word) {
@@ -56,8 +58,12 @@ impl Notice {
 /// output and error, which lead nowhere. Paths have to be absolute before, and no thread may run.
 ///
 /// # Errors
-/// In the caller: what the other process said in [`Notice::failed`], or what the system said.
+/// `Usage` as process 1; in the caller what the other process said in [`Notice::failed`], or what the system said.
 pub fn detach() -> Result<Side> {
+    if std::process::id() == 1 {
+        let error = Error::new(Class::Usage, "--daemon: this is process 1, and its container would end with it");
+        return Err(error.hint("Leave --daemon out: the container is the background."));
+    }
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| Error::system("pipe", e.into()))?;
     match fork().map_err(|e| Error::system("fork", e))? {
         Fork::Parent(child) => {

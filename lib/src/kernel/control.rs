@@ -105,28 +105,29 @@ impl ControlThread {
     /// Serves until the kernel is shut down. True when the script thread ended too.
     pub(super) fn run(mut self, jobs: &Receiver<Job>) -> bool {
         loop {
-            let idle_timeout = match self.private {
+            let idle_timeout = match self.private || self.stop.is_some() {
                 true => Duration::ZERO,
                 false => self.tools.runtime.now().kernel.idle_timeout,
             };
-            let due = match &self.stop {
-                None => self.keeper.due(idle_timeout),
-                Some(stop) => stop.until,
-            };
+            let due = self.keeper.due(idle_timeout);
+            let due = self.stop.as_ref().map_or(due, |stop| stop.until.min(due));
             match jobs.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(job) => self.serve(job),
-                Err(RecvTimeoutError::Timeout) if self.stop.is_some() => self.out_of_patience(),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.stop.as_ref().is_some_and(|stop| stop.until <= Instant::now()) {
+                        self.out_of_patience();
+                    }
+                }
                 Err(RecvTimeoutError::Disconnected) => return true,
             }
-            if self.stop.is_none() && due <= Instant::now() {
+            if due <= Instant::now() {
                 match self.keeper.look(idle_timeout) {
-                    Some(Duty::Unused) => {
+                    Some(Duty::Unused) if self.stop.is_none() => {
                         log::info!("unused for {}; ending", humantime::format_duration(idle_timeout));
                         self.stop(Duration::ZERO, None);
                     }
                     Some(Duty::Tidy) => self.admin.log.iter().for_each(crate::log::Handle::tidy),
-                    None => {}
+                    _ => {}
                 }
             }
             if let Some(stop) = &self.stop {
@@ -164,7 +165,7 @@ impl ControlThread {
             }
             Job::Terminate => {
                 let grace = self.tools.runtime.now().kernel.grace;
-                log::info!("SIGTERM: ending; running work has {}", humantime::format_duration(grace));
+                log::info!("terminated by SIGTERM; running work has {}", humantime::format_duration(grace));
                 self.stop(grace, None);
             }
             Job::Reload => self.reload(),

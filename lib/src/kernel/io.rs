@@ -384,3 +384,26 @@ impl Seen {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_clients_stay_and_one_that_left_makes_room() {
+        let mut guests = Guests { capacity: 2, ..Guests::default() };
+        let mut admit = |session: &str, followers| guests.admit(session, followers);
+        assert!(admit("a", 1) && admit("b", 2));
+        assert!(!admit("c", 3));
+        assert!(admit("a", 3) && admit("b", 3));
+        // a has left.
+        assert!(admit("b", 2) && admit("c", 2));
+        assert!(!admit("a", 3));
+        guests.capacity = 1;
+        assert!(!guests.admit("d", 2));
+        assert!(guests.admit("d", 1));
+        assert_eq!(guests.sessions, ["d"]);
+        guests.capacity = 0;
+        assert!(guests.admit("e", 100));
+    }
+}

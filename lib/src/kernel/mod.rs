@@ -207,7 +207,8 @@ pub fn serve(
         backlog: VecDeque::new(),
         stalled: None,
     };
-    log::info!("kernel {} ready at {}", place.id, place.connection.endpoint(connection::Channel::Shell));
+    let (id, shell) = (&place.id, place.connection.endpoint(connection::Channel::Shell));
+    log::info!("kernel {id} ready at {shell}, PID {}, version {}", std::process::id(), env!("CARGO_PKG_VERSION"));
     ready(&Ready {
         id: place.id.clone(),
         pid: std::process::id(),
@@ -322,10 +323,16 @@ impl Place {
         }
         // Left by a kernel that died: its ports and key are kept, so that its clients come back.
         let left = given.or_else(|| Connection::read(&home.connection_file(&id)).ok().filter(|_| registered));
-        let connection = match left {
+        let mut connection = match left {
             Some(connection) if theirs || settings.agrees(&connection) => connection,
             _ => settings.connection(home, &id),
         };
+        if let Some(key) = home::credential("connection-key")?.filter(|_| !theirs) {
+            if key.len() < 16 {
+                return Err(Error::new(Class::Config, "credential connection-key: shorter than 16 characters"));
+            }
+            connection.key = key;
+        }
         if !theirs && connection.transport == Transport::Ipc {
             home::private_dir(&home.runtime_dir())?;
         }

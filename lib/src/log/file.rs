@@ -81,7 +81,8 @@ impl LogFile {
             self.look();
         }
         let size = self.settings.max_size;
-        if self.size > 0 && (size > 0 && self.size + line.len() as u64 > size || self.day != today()) {
+        let full = size > 0 && self.size + line.len() as u64 > size;
+        if self.size > 0 && (full || self.settings.daily && self.day != today()) {
             self.rotate();
         }
         let Some(file) = &mut self.file else {
@@ -113,7 +114,11 @@ impl LogFile {
         self.looked = Instant::now();
         let here = self.file.as_ref().and_then(|file| file.metadata().ok());
         let same = match (here, fs::metadata(&self.settings.path)) {
-            (Some(here), Ok(there)) => here.ino() == there.ino() && here.dev() == there.dev(),
+            (Some(here), Ok(there)) => {
+                // Others may write into it, or have emptied it.
+                self.size = if there.is_file() { there.len() } else { 0 };
+                here.ino() == there.ino() && here.dev() == there.dev()
+            }
             _ => false,
         };
         if !same {
@@ -137,7 +142,7 @@ impl LogFile {
                 self.take(file, size, day);
                 self.tidy();
             }
-            // It grows on; tried again when as much came as fits, or tomorrow.
+            // It grows on; tried again with the next look.
             Err(_) => (self.size, self.day) = (1, today()),
         }
     }
@@ -301,6 +306,7 @@ mod tests {
             FileSettings {
                 path: self.0.join("k.log"),
                 max_size: 100,
+                daily: true,
                 max_age: Duration::from_secs(7 * DAY),
                 max_files: 3,
                 compress: false,
@@ -350,6 +356,10 @@ mod tests {
         File::options().append(true).open(folder.0.join("k.log")).unwrap().set_modified(day(1)).unwrap();
         let mut log = LogFile::open(FileSettings { max_size: 0, ..folder.settings() }).unwrap();
         assert_eq!(folder.old().len(), 1);
+        log.settings.daily = false;
+        assert!(log.write(&lines(1)));
+        assert_eq!(folder.old().len(), 1);
+        log.settings.daily = true;
         assert!(log.write(&lines(2)));
         assert_eq!(fs::read(folder.0.join("k.log")).unwrap(), lines(2));
         assert_eq!(folder.old().len(), 2);

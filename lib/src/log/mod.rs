@@ -36,8 +36,10 @@ pub fn lost() -> u64 {
 pub struct FileSettings {
     /// The live file.
     pub path: PathBuf,
-    /// It is rotated before it is larger, and at midnight UTC; 0: only at midnight.
+    /// It is rotated before it is larger; 0: however large it is.
     pub max_size: u64,
+    /// It is rotated at midnight UTC.
+    pub daily: bool,
     /// Old files are removed when they are older; zero: never.
     pub max_age: Duration,
     /// Most old files that are kept; 0: any number.
@@ -55,6 +57,7 @@ impl FileSettings {
         FileSettings {
             path,
             max_size: if daemon.log_rotation_on_size { daemon.max_log_size } else { 0 },
+            daily: daemon.log_rotation_daily,
             max_age: Duration::from_secs(u64::from(daemon.max_log_age_days) * 24 * 3600),
             max_files: daemon.max_log_files,
             compress: daemon.compress_logs,
@@ -155,11 +158,16 @@ pub fn start(config: &Log, sinks: Sinks) -> Result<Handle> {
         syslog: sinks.syslog.then(Syslog::default),
         journal: sinks.journald.then(Journal::default),
     };
+    let quiet = state.stderr.is_none();
     let writer = Arc::new(Writer(Mutex::new(state)));
     let started = Logger::with(levels(config, None))
         .log_to_writer(Box::new(Front(Arc::clone(&writer))))
         .error_channel(ErrorChannel::DevNull)
         .start();
+    if quiet {
+        // Where nobody looks at standard error, a panic is a line of the log.
+        std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    }
     let logger = started.map_err(|error| Error::new(Class::Bug, format!("log: {error}")))?;
     Ok(Handle { logger, writer })
 }
@@ -196,7 +204,7 @@ impl State {
         if let Some(file) = &mut self.file {
             fine &= file.write(self.line.as_bytes());
         }
-        if let Some(stderr) = &self.stderr {
+        if let Some(stderr) = &mut self.stderr {
             fine &= stderr.write(format, &self.line, record.level());
         }
         if let Some(syslog) = &mut self.syslog {
@@ -216,7 +224,15 @@ struct Front(Arc<Writer>);
 
 impl LogWriter for Front {
     fn write(&self, _: &mut DeferredNow, record: &Record<'_>) -> io::Result<()> {
-        self.0.lock().write(record);
+        // A panic may come from within, and must not wait for itself.
+        if std::thread::panicking() {
+            match self.0.0.try_lock() {
+                Ok(mut state) => state.write(record),
+                Err(_) => drop(LOST.fetch_add(1, Relaxed)),
+            }
+        } else {
+            self.0.lock().write(record);
+        }
         Ok(())
     }
 

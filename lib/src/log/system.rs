@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 
 use log::{Level, Record};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::config::LogFormat;
 
@@ -18,14 +19,19 @@ fn severity(level: Level) -> u8 {
     }
 }
 
-/// Standard error.
+/// How long a reader of standard error may let a line wait; after one that waited in vain none does.
+const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
+/// Standard error. A pipe that nobody reads and a terminal that is stopped lose lines, and stop nobody.
 pub(super) struct Stderr {
     journal: bool,
+    clogged: bool,
 }
 
 impl Stderr {
     pub(super) fn new() -> Option<Self> {
-        Some(Stderr { journal: leads_to_journal().unwrap_or(false) })
+        Some(Stderr { journal: leads_to_journal().unwrap_or(false), clogged: false })
     }
 
     /// Whether what is written there ends in the journal.
@@ -34,8 +40,13 @@ impl Stderr {
     }
 
     /// True when it was written. To the journal the severity goes in front, and no time, as it has its own.
-    pub(super) fn write(&self, format: LogFormat, line: &str, level: Level) -> bool {
+    pub(super) fn write(&mut self, format: LogFormat, line: &str, level: Level) -> bool {
         let mut stderr = io::stderr().lock();
+        let patience = if self.clogged { NOW } else { PATIENCE };
+        self.clogged = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&patience)) == Ok(0);
+        if self.clogged {
+            return false;
+        }
         if !self.journal {
             return stderr.write_all(line.as_bytes()).is_ok();
         }
