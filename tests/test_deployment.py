@@ -39,6 +39,14 @@ def machine(guest):  # noqa: F811
 def test_on_a_machine_with_systemd(machine):
     shown = [machine.type(line) for line in lines("system")]
     assert "Active: active (running)" in shown[2] and "kernel notes is ready" in shown[3] and shown[4] == "42\n"
+    for line in lines("credential"):
+        machine.type(line)
+    # It is read, and neither scripts nor other users see it.
+    machine.type("printf '[kernel]\\nport = 9777\\n' >>/etc/llmspell/keys/notes.toml; systemctl restart llmspell-kernel@notes")
+    assert machine.type("sudo -u llmspell llmspell-tool --kernel 9777 invoke calculator input=6*7") == "42\n"
+    code = "print(io.open('/run/credentials/llmspell-kernel@notes.service/llmspell.toml'))"
+    assert "nil" in machine.type(f'sudo -u llmspell llmspell-run --kernel notes -e "{code}"')
+    machine.type("rm /etc/systemd/system/llmspell-kernel@notes.service.d/key.conf")
     for line in lines("edit"):
         machine.type(line)
     code = "local f = assert(io.open('/srv/data/x', 'w')); f:close(); print('written')"

@@ -156,6 +156,52 @@ def test_a_connection_file_that_both_sides_have(run, kernel, place):
     assert len(shown["key"]) == 64 and [shown[f"{c}_port"] for c in ("shell", "iopub", "stdin", "control", "hb")] == list(range(9555, 9560))
 
 
+def arguments(words, config):
+    """The command line of a container, with the configuration and ports of here."""
+    words = list(words)
+    words[words.index("--config") + 1] = str(config)
+    words[words.index("--ports") + 1] = ",".join(str(port) for port in free(5))
+    return words
+
+
+def test_what_the_containers_run(run, kernel):
+    """The command and the health check of every service of Compose."""
+    yaml = pytest.importorskip("yaml")
+    services = yaml.safe_load((DEPLOY / "docker/compose.yaml").read_text())["services"]
+    assert list(services) == ["kernel-openai", "kernel-anthropic", "kernel-local"]
+    for name, service in services.items():
+        source, inside, _ = service["volumes"][0].split(":")
+        config = (DEPLOY / "docker" / source).resolve()
+        assert inside in service["command"] and config.exists()
+        probe = service["healthcheck"]["test"]
+        assert probe[:2] == ["CMD", "llmspell-fleet"]
+        assert run("fleet", *probe[2:]).code != 0
+        kernel(*arguments(service["command"], config))
+        assert run("fleet", *probe[2:]).code == 0, name
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="not root")
+def test_what_the_pods_run(run, kernel, place):
+    """With the secret as Kubernetes mounts it: of root, readable for the group of the pod."""
+    yaml = pytest.importorskip("yaml")
+    for manifest in DEPLOY.glob("kubernetes/*.yaml"):
+        documents = {one["kind"]: one for one in yaml.safe_load_all(manifest.read_text())}
+        pod = documents["StatefulSet"]["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        config = place.write("kernel.toml", documents["ConfigMap"]["data"]["kernel.toml"])
+        words = arguments(container["args"], config)
+        secret = place.work / f"{manifest.stem}.json"
+        assert run("kernel", "connection", "--ports", words[words.index("--ports") + 1], "-o", secret).code == 0
+        secret.chmod(next(v["secret"]["defaultMode"] for v in pod["volumes"] if v["name"] == "connection"))
+        words[words.index("--connection-file") + 1] = str(secret)
+        kernel(*words)
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            command = container[probe]["exec"]["command"]
+            assert run("fleet", *command[1:]).code == 0, (manifest, probe)
+        secret.chmod(0o444)
+        assert run("tool", "--connection-file", secret, "list").code == 4
+
+
 def free(count):
     with contextlib.ExitStack() as stack:
         return [stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(count)]
