@@ -103,7 +103,10 @@ class Guest:
             for folder, _, _ in os.walk(group, topdown=False):
                 with contextlib.suppress(OSError):
                     os.rmdir(folder)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        # Never recursively: a file system may be mounted there.
+        (self.folder / "console").unlink()
+        (self.folder / "root").rmdir()
+        self.folder.rmdir()
 
 
 @pytest.fixture(scope="module")

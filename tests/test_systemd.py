@@ -208,6 +208,30 @@ def test_a_wrong_configuration_is_told_and_not_tried_again(running, text, status
     assert word in journal(running, since, "-u", UNIT)
 
 
+def test_a_crash_loop_ends_and_can_be_started_again(running):
+    machine, since = running, cursor(running)
+    override(machine, "RestartSec=0\n[Unit]\nStartLimitBurst=3\n")
+    for _ in range(3):
+        machine.run("systemctl", "kill", "--signal=KILL", UNIT)
+        machine("timeout", str(WAIT), "sh", "-c", f"until systemctl is-active -q {UNIT} || systemctl is-failed -q {UNIT}; do sleep .05; done")
+        if show(machine, UNIT, "ActiveState")["ActiveState"] == "failed":
+            break
+    assert show(machine, UNIT, "ActiveState")["ActiveState"] == "failed"
+    assert "Start request repeated too quickly" in journal(machine, since, "-u", UNIT)
+    machine("systemctl", "reset-failed", UNIT)
+    machine("systemctl", "start", UNIT)
+    assert client(machine, "tool", "invoke", "calculator", "input=6*7") == "42\n"
+
+
+def test_stopped_while_it_starts(running):
+    for _ in range(5):
+        running("systemctl", "stop", UNIT)
+        running("systemctl", "start", "--no-block", UNIT)
+        running("systemctl", "stop", UNIT)
+        assert show(running, UNIT, "ActiveState", "Result") == {"ActiveState": "inactive", "Result": "success"}
+    assert running("find", "/var/lib/llmspell/.llmspell/kernel", "-type", "f") == ""
+
+
 def test_each_instance_is_a_kernel_of_its_own(running):
     for name in ("b.x", "c_1"):
         running.write(f"/etc/llmspell/kernels/{name}.toml", "")
