@@ -1,5 +1,6 @@
 """A machine with systemd as PID 1: this machine's own files under a throw-away layer, booted by systemd-nspawn in about three
 seconds. Nothing here is changed, and no network is reached. Needs root, as mounting does."""
+import contextlib
 import os
 import pathlib
 import shutil
@@ -30,9 +31,16 @@ class Guest:
         self.console = open(self.folder / "console", "w+b")
         root = self.folder / "root"
         root.mkdir()
-        script = 'mount --bind / "$0" && exec systemd-nspawn "$@"'
+        # In control groups of its own: two guests in those of this process would be one to systemd.
+        script = """
+            for top in /sys/fs/cgroup/systemd /sys/fs/cgroup/unified /sys/fs/cgroup; do
+                [ -e "$top/cgroup.procs" ] && mkdir "$top/$1" && echo $$ >"$top/$1/cgroup.procs"
+            done
+            shift
+            mount --bind / "$0" && exec systemd-nspawn "$@"
+        """
         self.child = subprocess.Popen(
-            ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, root, "--quiet", "--register=no", "--keep-unit",
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, root, self.folder.name, "--quiet", "--register=no", "--keep-unit",
              "-D", root, "--boot", "--console=pipe", "--volatile=overlay", "--private-network", f"--bind-ro={ROOT}:{SOURCE}",
              f"--bind-ro={BIN}:{BUILD}", "systemd.unit=basic.target", "systemd.show_status=no"],
             stdin=subprocess.DEVNULL, stdout=self.console, stderr=subprocess.STDOUT, start_new_session=True)
@@ -91,7 +99,14 @@ class Guest:
             self.child.kill()
             self.child.wait()
         self.console.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for group in pathlib.Path("/sys/fs/cgroup").glob(f"**/{self.folder.name}"):
+            for folder, _, _ in os.walk(group, topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(folder)
+        # Never recursively: a file system may be mounted there.
+        (self.folder / "console").unlink()
+        (self.folder / "root").rmdir()
+        self.folder.rmdir()
 
 
 @pytest.fixture(scope="module")

@@ -110,8 +110,8 @@ def test_what_a_system_service_cannot_reach_is_said(place, tmp_path):
 @pytest.mark.parametrize("ip", ["0.0.0.0", "::"])
 def test_beyond_this_machine_clients_are_named(run, ip):
     done = run("kernel", "--ip", ip)
-    assert done.code == 3 and "other machines can reach it" in done.err and "--clients=LIST" in done.err
-    done = run("kernel", "--ip", ip, "--clients", "10.0.0.0/40")
+    assert done.code == 3 and "other machines can reach it" in done.err and "--allow-clients=LIST" in done.err
+    done = run("kernel", "--ip", ip, "--allow-clients", "10.0.0.0/40")
     assert done.code == 3 and "not an address or a block" in done.err
 
 
@@ -121,7 +121,7 @@ def test_beyond_this_machine_clients_are_named(run, ip):
     ("::", "127.0.0.1", "127.0.0.2"),
 ])
 def test_only_named_clients_get_in(kernel, ip, there, clients):
-    one = kernel("--ip", ip, "--port", "0", "--clients", clients)
+    one = kernel("--ip", ip, "--port", "0", "--allow-clients", clients)
     port = one.connection["control_port"]
 
     def monitor(source):
@@ -146,7 +146,7 @@ def test_a_connection_file_that_both_sides_have(run, kernel, place):
     assert path.stat().st_mode & 0o777 == 0o600
     assert run("kernel", "connection", "-o", path).code == 6
     before = path.read_text()
-    one = kernel("--id", "far", "--connection-file", path, "--ip", "0.0.0.0", "--clients", "127.0.0.0/8")
+    one = kernel("--id", "far", "--connection-file", path, "--ip", "0.0.0.0", "--allow-clients", "127.0.0.0/8")
     assert one.ready["id"] == "far"
     assert path.read_text() == before, "it is not ours to change"
     done = run("tool", "--connection-file", path, "invoke", "calculator", "input=6*7")
@@ -154,6 +154,52 @@ def test_a_connection_file_that_both_sides_have(run, kernel, place):
     assert run("tool", "--kernel", "far", "invoke", "calculator", "input=6*7").out == "42\n"
     shown = json.loads(run("kernel", "connection").out)
     assert len(shown["key"]) == 64 and [shown[f"{c}_port"] for c in ("shell", "iopub", "stdin", "control", "hb")] == list(range(9555, 9560))
+
+
+def arguments(words, config):
+    """The command line of a container, with the configuration and ports of here."""
+    words = list(words)
+    words[words.index("--config") + 1] = str(config)
+    words[words.index("--ports") + 1] = ",".join(str(port) for port in free(5))
+    return words
+
+
+def test_what_the_containers_run(run, kernel):
+    """The command and the health check of every service of Compose."""
+    yaml = pytest.importorskip("yaml")
+    services = yaml.safe_load((DEPLOY / "docker/compose.yaml").read_text())["services"]
+    assert list(services) == ["kernel-openai", "kernel-anthropic", "kernel-local"]
+    for name, service in services.items():
+        source, inside, _ = service["volumes"][0].split(":")
+        config = (DEPLOY / "docker" / source).resolve()
+        assert inside in service["command"] and config.exists()
+        probe = service["healthcheck"]["test"]
+        assert probe[:2] == ["CMD", "llmspell-fleet"]
+        assert run("fleet", *probe[2:]).code != 0
+        kernel(*arguments(service["command"], config))
+        assert run("fleet", *probe[2:]).code == 0, name
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="not root")
+def test_what_the_pods_run(run, kernel, place):
+    """With the secret as Kubernetes mounts it: of root, readable for the group of the pod."""
+    yaml = pytest.importorskip("yaml")
+    for manifest in DEPLOY.glob("kubernetes/*.yaml"):
+        documents = {one["kind"]: one for one in yaml.safe_load_all(manifest.read_text())}
+        pod = documents["StatefulSet"]["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        config = place.write("kernel.toml", documents["ConfigMap"]["data"]["kernel.toml"])
+        words = arguments(container["args"], config)
+        secret = place.work / f"{manifest.stem}.json"
+        assert run("kernel", "connection", "--ports", words[words.index("--ports") + 1], "-o", secret).code == 0
+        secret.chmod(next(v["secret"]["defaultMode"] for v in pod["volumes"] if v["name"] == "connection"))
+        words[words.index("--connection-file") + 1] = str(secret)
+        kernel(*words)
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            command = container[probe]["exec"]["command"]
+            assert run("fleet", *command[1:]).code == 0, (manifest, probe)
+        secret.chmod(0o444)
+        assert run("tool", "--connection-file", secret, "list").code == 4
 
 
 def free(count):

@@ -41,7 +41,7 @@ job "llmspell" {
       config {
         image = "llmspell:0.11.0-dev"
         ports = ["shell", "iopub", "stdin", "control", "hb"]
-        args = ["--id", "kernel-openai", "--config", "/etc/llmspell/kernels/kernel-openai.toml", "--ip", "0.0.0.0", "--ports", "9555,9556,9557,9558,9559", "--clients", "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"]
+        args = ["--id", "kernel-openai", "--config", "/etc/llmspell/kernels/kernel-openai.toml", "--ip", "0.0.0.0", "--ports", "9555,9556,9557,9558,9559", "--allow-clients", "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"]
         init = true
         cap_drop = ["ALL"]
         volumes = ["local/kernel-openai.toml:/etc/llmspell/kernels/kernel-openai.toml:ro"]
@@ -105,7 +105,7 @@ job "llmspell" {
       config {
         image = "llmspell:0.11.0-dev"
         ports = ["shell", "iopub", "stdin", "control", "hb"]
-        args = ["--id", "kernel-anthropic", "--config", "/etc/llmspell/kernels/kernel-anthropic.toml", "--ip", "0.0.0.0", "--ports", "9560,9561,9562,9563,9564", "--clients", "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"]
+        args = ["--id", "kernel-anthropic", "--config", "/etc/llmspell/kernels/kernel-anthropic.toml", "--ip", "0.0.0.0", "--ports", "9560,9561,9562,9563,9564", "--allow-clients", "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"]
         init = true
         cap_drop = ["ALL"]
         volumes = ["local/kernel-anthropic.toml:/etc/llmspell/kernels/kernel-anthropic.toml:ro"]
@@ -169,7 +169,7 @@ job "llmspell" {
       config {
         image = "llmspell:0.11.0-dev"
         ports = ["shell", "iopub", "stdin", "control", "hb"]
-        args = ["--id", "kernel-local", "--config", "/etc/llmspell/kernels/kernel-local.toml", "--ip", "0.0.0.0", "--ports", "9565,9566,9567,9568,9569", "--clients", "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"]
+        args = ["--id", "kernel-local", "--config", "/etc/llmspell/kernels/kernel-local.toml", "--ip", "0.0.0.0", "--ports", "9565,9566,9567,9568,9569", "--allow-clients", "127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"]
         init = true
         cap_drop = ["ALL"]
         volumes = ["local/kernel-local.toml:/etc/llmspell/kernels/kernel-local.toml:ro"]

@@ -10,6 +10,7 @@ use llmspell::cli::{Engine, Permissions, Talk};
 use llmspell::error::{Class, Error, Result};
 use llmspell::fleet::Policy;
 use llmspell::fleet::watch::Settings;
+use llmspell::service::{Format, Scope};
 
 pub(crate) use table::CLI;
 
@@ -51,6 +52,8 @@ pub(crate) enum Action {
     Watch(Settings),
     /// Print a unit for that.
     WatchUnit,
+    /// Files for an engine that supervises, into a folder or on standard output.
+    Export { which: Which, format: Format, scope: Scope, output: Option<PathBuf> },
 }
 
 /// Which lines of which logs.
@@ -104,6 +107,9 @@ const MOST: usize = 1000;
 /// Everything the rows below can write to.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
+    format: Option<Format>,
+    scope: Scope,
+    output: Option<PathBuf>,
     json: bool,
     talk: Talk,
     operands: Vec<String>,

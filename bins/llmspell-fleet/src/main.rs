@@ -6,14 +6,15 @@ mod cli;
 mod show;
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cli::{Action, Args, Which};
 use llmspell::cli::{Talk, is_closed_output, main as program, print};
-use llmspell::error::{Error, Result};
+use llmspell::error::{Class, Error, Result};
 use llmspell::fleet::{self, Here, Kernel};
 use llmspell::home::Home;
+use llmspell::service::{self, Format, Scope, Setting};
 use serde_json::json;
 
 const PROGRAM: &str = "llmspell-fleet";
@@ -49,6 +50,7 @@ fn act(args: Args) -> Result<u8> {
         Action::Exec { names, script } => fleet.exec(&names, &script),
         Action::Cleanup { dry_run } => fleet.cleanup(dry_run),
         Action::Watch(settings) => fleet.watch(settings),
+        Action::Export { which, format, scope, output } => fleet.export(&which, format, scope, output.as_deref()),
         Action::WatchUnit => print(&fleet::watch::unit(&program_path()?, &fleet.home)).map(|()| 0),
     }
 }
@@ -79,6 +81,35 @@ impl Outcome {
 }
 
 impl Fleet {
+    fn export(&self, which: &Which, format: Format, scope: Scope, output: Option<&Path>) -> Result<u8> {
+        let mut services = Vec::new();
+        for kernel in self.choose(which)? {
+            match &kernel.wanted {
+                Some(wanted) => services.push(fleet::service(wanted)),
+                None if *which == Which::All => {}
+                None => {
+                    return Err(Error::new(Class::NotFound, format!("kernel {}: was not spawned", kernel.id))
+                        .hint("What nobody ordered cannot be handed on: llmspell-fleet spawn."));
+                }
+            }
+        }
+        if services.is_empty() {
+            return Err(Error::new(Class::NotFound, "nothing to export").hint("llmspell-fleet spawn starts kernels."));
+        }
+        let program = program_path()?.with_file_name("llmspell-kernel");
+        let home = std::env::home_dir().unwrap_or_default();
+        let files = service::files(format, &services, &Setting { program, scope, home, sources: None });
+        let Some(folder) = output else { return print(&service::show(&files)).map(|()| 0) };
+        for file in files {
+            let path = folder.join(&file.name);
+            let parent = path.parent().unwrap_or(folder);
+            std::fs::create_dir_all(parent).map_err(|error| Error::io(parent, error))?;
+            std::fs::write(&path, &file.text).map_err(|error| Error::io(&path, error))?;
+            print(&format!("{}\n", path.display()))?;
+        }
+        Ok(0)
+    }
+
     fn choose(&self, which: &Which) -> Result<Vec<Kernel>> {
         match which {
             Which::All => Ok(fleet::survey(&self.home, &self.here)),

@@ -291,7 +291,7 @@ const PORTS: Flag<Draft> = Flag::value("ports", "SHELL,IOPUB,STDIN,CONTROL,HB", 
 })
 .doc("Listen on exactly these five ports. Containers and firewalls need them.");
 
-const CLIENTS: Flag<Draft> = Flag::value("clients", "LIST", |draft: &mut Draft, value| {
+const CLIENTS: Flag<Draft> = Flag::value("allow-clients", "LIST", |draft: &mut Draft, value| {
     draft.clients = Some(value.list()?);
     Ok(())
 })
@@ -325,7 +325,7 @@ const ADDRESS: Group<Draft> = Group::new(
             draft.ip = Some(value.parse("an IP address")?);
             Ok(())
         })
-        .doc("Listen on the address ADDR. The default is `127.0.0.1`. Beyond this machine `--clients` must say for whom."),
+        .doc("Listen on the address ADDR. The default is `127.0.0.1`. Beyond this machine `--allow-clients` must say for whom."),
         CLIENTS,
         Flag::value("connection-file", "FILE", |draft: &mut Draft, value| {
             draft.connection_file = Some(value.path()?);

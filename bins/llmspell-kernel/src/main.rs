@@ -145,6 +145,9 @@ fn serve(serve: &Serve, mut sources: Sources) -> Result<u8> {
     if let Some(dir) = &serve.workdir {
         sources.flag("kernel.workdir", sources.dir.join(dir).display().to_string(), "--workdir");
     }
+    if let Some(clients) = &serve.clients {
+        sources.flag("kernel.allow_clients", clients.clone(), "--allow-clients");
+    }
     if let Some(limit) = &serve.idle_timeout {
         sources.flag("kernel.idle_timeout", limit.clone(), "--idle-timeout");
     }
@@ -156,9 +159,6 @@ fn serve(serve: &Serve, mut sources: Sources) -> Result<u8> {
     }
     if let Some(clients) = serve.max_clients {
         sources.flag("kernel.max_clients", i64::from(clients), "--max-clients");
-    }
-    if let Some(clients) = &serve.clients {
-        sources.flag("kernel.clients", clients.clone(), "--clients");
     }
     sources.permissions(&serve.permissions);
     let mut loaded = load(&sources)?;
@@ -273,7 +273,7 @@ fn settings(serve: &Serve, config: &Config, dir: &Path, home: &Home) -> Result<S
         transport: transport.or_else(|| wants_tcp.then_some(Transport::Tcp)),
         ip: serve.ip.unwrap_or(config.kernel.ip).to_string(),
         bind: serve.ip,
-        clients: config.kernel.clients.clone(),
+        clients: config.kernel.allow_clients.clone(),
         ports: if transport == Some(Transport::Ipc) { None } else { ports },
         private: serve.private.clone().map(|folder: PathBuf| dir.join(folder)),
         engine: serve.engine.map_or(config.default_engine.clone(), |engine| engine.name().into()),

@@ -165,7 +165,7 @@ pub struct Kernel {
     pub ip: IpAddr,
     /// Who may connect to the ports: addresses, and blocks such as `10.0.0.0/8`. An address of `ip` that other machines
     /// reach needs this list.
-    pub clients: Vec<String>,
+    pub allow_clients: Vec<String>,
     /// The working folder, a root for reading and writing unless it is `/`; when not set, where the kernel was started.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "text::path_schema", extend("x-project" = "inside"))]
@@ -192,7 +192,7 @@ impl Default for Kernel {
             transport: Transport::Ipc,
             port: None,
             ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            clients: Vec::new(),
+            allow_clients: Vec::new(),
             workdir: None,
             grace: Duration::from_secs(5),
             idle_timeout: Duration::ZERO,

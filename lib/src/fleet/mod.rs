@@ -11,6 +11,7 @@
 
 mod backoff;
 mod cleanup;
+mod export;
 mod launch;
 mod limits;
 mod process;
@@ -27,6 +28,7 @@ pub mod watch;
 
 pub use backoff::Backoff;
 pub use cleanup::{abandoned, forget_kernel, forgettable};
+pub use export::service;
 pub use launch::{Launch, Ready};
 pub use limits::Enforced;
 pub use process::{Here, Process, Standing};

@@ -108,7 +108,7 @@ impl Here {
             return Standing::Foreign(format!("runs on the machine {host}"));
         }
         let started = connection.started.as_deref().and_then(|started| started.rsplit_once('/'));
-        if started.is_some_and(|(boot, _)| boot != self.boot) {
+        if started.is_some_and(|(boot, _)| boot != self.boot) && !connection.is_contained() {
             return Standing::Dead("the machine was started anew since".into());
         }
         if connection.pid_namespace.is_some_and(|namespace| self.pid_namespace.is_some_and(|ours| ours != namespace)) {

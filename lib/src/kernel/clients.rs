@@ -34,8 +34,9 @@ impl Clients {
         let address = bare.parse::<IpAddr>().ok();
         let local = ip == "localhost" || address.is_some_and(|ip| ip.to_canonical().is_loopback());
         if list.is_empty() && !local {
-            return Err(Error::new(Class::Config, format!("kernel.ip {ip}: other machines can reach it"))
-                .hint("Say which may with --clients=LIST, such as 10.0.0.0/8. Messages are signed, not encrypted."));
+            return Err(Error::new(Class::Config, format!("kernel.ip {ip}: other machines can reach it")).hint(
+                "Say which may with --allow-clients=LIST, such as 10.0.0.0/8. Messages are signed, not encrypted.",
+            ));
         }
         let v6 = ip == "*" || address.is_some_and(|ip| ip.is_ipv6());
         let filters = list.iter().map(|block| filter(block, v6)).collect::<Result<Vec<_>>>()?;
@@ -54,7 +55,10 @@ impl Clients {
 /// read as the first bits of an IPv6 address, which all mapped addresses share.
 fn filter(block: &str, v6: bool) -> Result<Option<String>> {
     let wrong = || {
-        Error::new(Class::Config, format!("kernel.clients: {block:?} is not an address or a block such as 10.0.0.0/8"))
+        Error::new(
+            Class::Config,
+            format!("kernel.allow_clients: {block:?} is not an address or a block such as 10.0.0.0/8"),
+        )
     };
     let (base, bits) = block.split_once('/').map_or((block, None), |(base, bits)| (base, Some(bits)));
     let base: IpAddr = base.trim().parse().map_err(|_| wrong())?;
@@ -85,7 +89,7 @@ mod tests {
         for ip in ["0.0.0.0", "::", "*", "192.168.1.5", "[2001:db8::1]", "example.org"] {
             let error = made(ip, &[]).unwrap_err();
             assert_eq!(error.class(), Class::Config, "{ip}");
-            assert!(error.next_step().unwrap().contains("--clients"));
+            assert!(error.next_step().unwrap().contains("--allow-clients"));
         }
         for ip in ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost", "::ffff:127.0.0.1"] {
             assert!(made(ip, &[]).unwrap().is_empty(), "{ip}");

@@ -238,6 +238,7 @@ impl Connection {
         }
         let Some(pid) = self.process().and_then(rustix::process::Pid::from_raw) else { return false };
         match (&self.started, started(pid.as_raw_nonzero().get())) {
+            (Some(then), Some(now)) if self.is_contained() => ticks(then) == ticks(&now),
             (Some(then), Some(now)) => *then == now,
             (Some(_), None) if Path::new("/proc/self/stat").exists() => false,
             _ => rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH),
@@ -247,10 +248,16 @@ impl Connection {
     /// The PID in it, if it can be that of a kernel: 1 is one only where it is the first process of this container.
     #[must_use]
     pub fn process(&self) -> Option<i32> {
+        self.pid.filter(|pid| *pid > 1 || (*pid == 1 && self.started.is_some() && self.is_contained()))
+    }
+
+    /// Whether it was written in this PID name space, and that is a container's. Containers of nspawn and LXC have a boot
+    /// id of their own, which a service in its sandbox does not see; so it tells nothing there.
+    #[must_use]
+    pub fn is_contained(&self) -> bool {
         /// `PROC_PID_INIT_INO`: the name space of the machine itself.
         const MACHINE: u64 = 0xEFFF_FFFC;
-        let contained = || self.started.is_some() && self.pid_namespace.is_some_and(|namespace| namespace != MACHINE);
-        self.pid.filter(|pid| *pid > 1 || (*pid == 1 && contained() && !self.is_elsewhere()))
+        self.pid_namespace.is_some_and(|namespace| namespace != MACHINE && pid_namespace() == Some(namespace))
     }
 
     /// Whether it was written in another PID name space, a container for one, so that its PID means nothing here.
@@ -316,6 +323,11 @@ pub fn free_ports(ip: &str) -> impl Iterator<Item = u16> {
 #[must_use]
 pub fn pid_namespace() -> Option<u64> {
     fs::metadata("/proc/self/ns/pid").ok().map(|meta| meta.ino())
+}
+
+/// The second half of what [`started`] gives.
+fn ticks(started: &str) -> Option<&str> {
+    started.rsplit_once('/').map(|(_, ticks)| ticks)
 }
 
 /// `BOOT/TICKS` of a process: the boot id and its start in clock ticks since boot. `None` once it is gone, or without /proc.

@@ -215,10 +215,9 @@ impl Plan {
             }
             _ if running() => {
                 let scope: &[&str] = if self.setting.scope == Scope::System { &[] } else { &["--user"] };
-                let words = ["disable", "--quiet", "--now", super::UNIT, "llmspell-kernel@.service"];
-                call("systemctl", &[scope, &words].concat())?;
-                // Instances that were started and not enabled.
-                call("systemctl", &[scope, &["stop", "llmspell-kernel@*"]].concat())?;
+                // Also instances that were started and not enabled.
+                call("systemctl", &[scope, &["stop", super::UNIT, "llmspell-kernel@*"]].concat())?;
+                call("systemctl", &[scope, &["disable", "--quiet", super::UNIT, super::TEMPLATE]].concat())?;
                 say("stopped and disabled llmspell-kernel and all llmspell-kernel@ID".into())?;
             }
             _ => {}
@@ -292,9 +291,16 @@ fn call(program: &str, words: &[&str]) -> Result<()> {
     let error = Error::new(Class::Remote, format!("{}: {text}", line()));
     Err(match text.contains("Failed to connect to bus") {
         true => error.hint("There is no session of this user: log in as the user, not with su or sudo."),
-        false if words.contains(&"restart") => error.hint("journalctl -e -u llmspell-kernel tells why."),
-        false => error,
+        false => match words {
+            [.., "restart", unit] => error.hint(format!("journalctl {}-e -u {unit} tells why.", user(words))),
+            _ => error,
+        },
     })
+}
+
+/// The flag of a user's systemd, if that is the one that was asked.
+fn user(words: &[&str]) -> &'static str {
+    if words.contains(&"--user") { "--user " } else { "" }
 }
 
 #[cfg(test)]

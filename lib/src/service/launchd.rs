@@ -22,6 +22,9 @@ pub(super) fn log(service: &Service, setting: &Setting) -> PathBuf {
 
 /// The folder it works in.
 pub(super) fn workdir(service: &Service, setting: &Setting) -> PathBuf {
+    if let Some(dir) = &service.workdir {
+        return dir.clone();
+    }
     match setting.scope {
         Scope::User => setting.home.join("Library/Application Support/llmspell").join(&service.id),
         Scope::System => PathBuf::from(format!("/Library/Application Support/llmspell/{}", service.id)),
@@ -33,9 +36,7 @@ pub(super) fn file(service: &Service, setting: &Setting) -> File {
     if let Some(config) = &service.config {
         command.extend(["--config".into(), config.display().to_string()]);
     }
-    if let Some(ports) = service.ports {
-        command.extend(["--ports".into(), ports.map(|port| port.to_string()).join(",")]);
-    }
+    command.extend(service.more_args());
     let (log, workdir) = (log(service, setting).display().to_string(), workdir(service, setting).display().to_string());
     let mut environment = service.environment.clone();
     if setting.scope == Scope::System {

@@ -76,6 +76,12 @@ pub struct Service {
     pub config: Option<PathBuf>,
     /// The text of that file, where the engine wants it in its own.
     pub text: Option<String>,
+    /// The shell port, where the kernel runs on this machine and not in a container.
+    pub port: Option<u16>,
+    /// The working folder there; else one of its own.
+    pub workdir: Option<PathBuf>,
+    /// More words of its command line.
+    pub arguments: Vec<String>,
     /// Shell, iopub, stdin, control, heartbeat.
     pub ports: Option<[u16; 5]>,
     /// How many of them, where the engine counts.
@@ -102,6 +108,9 @@ impl Service {
             id: id.into(),
             config: None,
             text: None,
+            port: None,
+            workdir: None,
+            arguments: Vec::new(),
             ports: None,
             count: 1,
             published: true,
@@ -119,6 +128,13 @@ impl Service {
         self.ports.unwrap_or_else(|| std::array::from_fn(|i| first.saturating_add(i as u16)))
     }
 
+    /// What its command line has beside id and configuration, on this machine.
+    fn more_args(&self) -> Vec<String> {
+        let ports = self.ports.map(|ports| ["--ports".to_owned(), ports.map(|port| port.to_string()).join(",")]);
+        let port = self.port.filter(|_| ports.is_none()).map(|port| ["--port".to_owned(), port.to_string()]);
+        ports.into_iter().chain(port).flatten().chain(self.arguments.iter().cloned()).collect()
+    }
+
     /// What a container's kernel is started with.
     fn container_args(&self, index: usize) -> Vec<String> {
         let ports = self.ports_at(index).map(|port| port.to_string()).join(",");
@@ -127,7 +143,8 @@ impl Service {
             args.extend(["--config".into(), format!("{CONTAINER_CONFIG}/{}.toml", self.id)]);
         }
         args.extend(["--ip".into(), "0.0.0.0".into(), "--ports".into(), ports]);
-        args.extend(["--clients".into(), PRIVATE_NETWORKS.into()]);
+        args.extend(["--allow-clients".into(), PRIVATE_NETWORKS.into()]);
+        args.extend(self.arguments.iter().cloned());
         args
     }
 }
@@ -280,6 +297,8 @@ mod tests {
         let service = Service {
             config: Some("/srv/my kernels/100%.toml".into()),
             ports: Some([1, 2, 3, 4, 5]),
+            arguments: vec!["--allow-net=a b".into()],
+            workdir: Some("/srv/a".into()),
             environment: [("A".into(), "x \"y\" $z".into())].into(),
             restart: Restart::Always,
             memory_bytes: Some(1 << 30),
@@ -292,7 +311,7 @@ mod tests {
         assert_eq!(
             files[3].text,
             "[Service]\nExecStart=\nExecStart=/usr/local/bin/llmspell-kernel --id a.b --config \"/srv/my kernels/100%%.toml\" \
-             --ports 1,2,3,4,5\nEnvironment=\"A=x \\\"y\\\" $z\"\nRestart=always\nMemoryMax=1073741824\nCPUQuota=150%\n"
+             --ports 1,2,3,4,5 \"--allow-net=a b\"\nWorkingDirectory=/srv/a\nReadWritePaths=/srv/a\nEnvironment=\"A=x \\\"y\\\" $z\"\nRestart=always\nMemoryMax=1073741824\nCPUQuota=150%\n"
         );
     }
 

@@ -58,7 +58,8 @@ RestrictSUIDSGID=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
-SystemCallFilter=prlimit64 setrlimit
+# The limit of open files, and what ZeroMQ asks for each of its threads.
+SystemCallFilter=prlimit64 setrlimit sched_setscheduler
 SystemCallErrorNumber=EPERM
 UMask=0077
 ";
@@ -139,15 +140,23 @@ fn drop_in(service: &Service, setting: &Setting) -> Option<String> {
     };
     let config = service.config.as_ref().map(|config| config.display().to_string());
     let config = config.filter(|config| service.id == DEFAULT_KERNEL || *config != usual);
-    if config.is_some() || service.ports.is_some() {
+    let more = service.more_args();
+    if config.is_some() || !more.is_empty() {
         let mut command = format!("{} --id {}", escaped(&setting.program.display().to_string()), service.id);
         if let Some(config) = config.or_else(|| (service.id != DEFAULT_KERNEL).then_some(usual)) {
             let _ = write!(command, " --config {}", escaped(&config));
         }
-        if let Some(ports) = service.ports {
-            let _ = write!(command, " --ports {}", ports.map(|port| port.to_string()).join(","));
+        for word in more {
+            let _ = write!(command, " {}", escaped(&word));
         }
         let _ = write!(text, "ExecStart=\nExecStart={command}\n");
+    }
+    if let Some(dir) = &service.workdir {
+        let dir = word(&dir.display().to_string());
+        let _ = writeln!(text, "WorkingDirectory={dir}");
+        if setting.scope == Scope::System {
+            let _ = writeln!(text, "ReadWritePaths={dir}");
+        }
     }
     for (name, value) in &service.environment {
         let _ = writeln!(text, "Environment={}", word(&format!("{name}={value}")));

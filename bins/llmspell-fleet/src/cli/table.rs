@@ -7,6 +7,7 @@ use llmspell::error::{Class, Error, Result};
 use llmspell::fleet::watch::Settings;
 use llmspell::fleet::{Backoff, Policy, logs};
 use llmspell::home::check_id;
+use llmspell::service::{FORMATS, Scope};
 
 use super::{ANSWER, Action, Args, Draft, GRACE, Logs, MOST, START};
 
@@ -372,6 +373,40 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
                 let dry_run = draft.dry_run;
                 draft.act(Action::Cleanup { dry_run })
             }),
+        Command::new("export", "print kernels as services of another supervisor")
+            .about(&[
+                "Prints each KERNEL that was spawned, or all of them, as files for an engine that starts them itself: \
+                 ports, limits, restarts, variables and permissions as they were ordered. The value of a variable whose \
+                 name sounds like a secret is left out. The page llmspell-service(7) tells the rest.",
+            ])
+            .flags(&[Group::new(
+                "Export",
+                &[
+                    Flag::value("format", "NAME", |draft: &mut Draft, value| {
+                        draft.format = Some(value.pick(&FORMATS)?);
+                        Ok(())
+                    })
+                    .choices(&names(&FORMATS))
+                    .doc("The engine. Must be given."),
+                    Flag::switch("system", |draft: &mut Draft| draft.scope = Scope::System)
+                        .doc("For the machine instead of this user, with `systemd` and `launchd`."),
+                    Flag::value("output", "DIR", |draft: &mut Draft, value| {
+                        draft.output = Some(value.path()?);
+                        Ok(())
+                    })
+                    .short('o')
+                    .doc("Write the files into DIR. The default is standard output, with a line before each."),
+                ],
+            )])
+            .operands(&[KERNEL.optional().repeated()])
+            .make(|mut draft| {
+                let Some(format) = draft.format else {
+                    let known = FORMATS.map(|(name, _)| name).join(", ");
+                    return Err(Error::new(Class::Usage, "--format: is missing").hint(format!("One of {known}.")));
+                };
+                let (which, scope, output) = (draft.some_or_all()?, draft.scope, draft.output.take());
+                draft.act(Action::Export { which, format, scope, output })
+            }),
         Command::new("watch", "start kernels again when they end")
             .about(&[
                 "Starts kernels that were spawned with `--restart` again when they end, and kills those that do not \
@@ -454,6 +489,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
             "Let systemd run the watch that starts kernels again.",
             "llmspell-fleet watch --unit >llmspell-fleet-watch.service",
         ),
+        Example::new("Hand them over to Compose.", "llmspell-fleet export --format compose >compose.yaml"),
         Example::new("Stop the three.", "llmspell-fleet stop pool"),
         Example::new("Stop everything.", "llmspell-fleet stop --all"),
         Example::new("Forget what was stopped.", "llmspell-fleet cleanup"),
