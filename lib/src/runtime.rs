@@ -8,12 +8,12 @@ use serde_json::Value;
 use tokio::runtime::{Builder, Handle, Runtime as Pool};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::config::Config;
+use crate::config::{Config, Tools};
 use crate::error::{Class, Error, Result};
 use crate::home::Home;
 use crate::security::Policy;
 use crate::state::State;
-use crate::tools::{Call, Cancel, Progress, Registry};
+use crate::tools::{Call, Cancel, Portion, Progress, Registry};
 
 /// Everything below the script engines.
 pub struct Runtime {
@@ -25,6 +25,8 @@ pub struct Runtime {
     pub registry: Arc<Registry>,
     /// What is remembered.
     pub state: State,
+    /// `[tools]` of the configuration, for every call.
+    settings: Arc<Tools>,
     slots: Arc<Semaphore>,
     pool: OnceLock<Pool>,
 }
@@ -38,6 +40,10 @@ pub struct CallOptions {
     pub timeout: Option<Duration>,
     /// Where progress goes.
     pub progress: Option<Progress>,
+    /// Where it is told how much is done.
+    pub portion: Option<Portion>,
+    /// Where parts of the result go.
+    pub output: Option<Progress>,
 }
 
 /// Stops a job that was started with [`Runtime::start`].
@@ -62,7 +68,8 @@ impl Runtime {
         let slots = Arc::new(Semaphore::new(config.kernel.tools.max_concurrent_tools.max(1)));
         let registry = Arc::new(Registry::new());
         let state = State::new(config.state.durable);
-        Arc::new(Runtime { state, config, policy: Arc::new(policy), registry, slots, pool: OnceLock::new() })
+        let settings = Arc::new(config.tools.clone());
+        Arc::new(Runtime { state, settings, config, policy: Arc::new(policy), registry, slots, pool: OnceLock::new() })
     }
 
     /// Names where what is remembered is kept: the store of the configuration, else that of `id`; without both in memory.
@@ -81,7 +88,18 @@ impl Runtime {
         done: impl FnOnce(Result<Value>) + Send + 'static,
     ) -> JobHandle {
         let (registry, name) = (Arc::clone(&self.registry), name.to_owned());
+        let timeout = options.timeout.or_else(|| self.timeout_of(&name));
+        let options = CallOptions { timeout, ..options };
         self.start(options, move |call| registry.invoke(&name, params, call), done)
+    }
+
+    /// The time limit the configuration gives the tool `name`, if it gives it its own.
+    #[must_use]
+    pub fn timeout_of(&self, name: &str) -> Option<Duration> {
+        let timeouts = &self.config.tools.timeouts;
+        // Nobody looks for the name of a tool in an empty table.
+        let seconds = (!timeouts.is_empty()).then(|| timeouts.get(self.registry.canonical(name)?)).flatten();
+        seconds.map(|seconds| Duration::from_secs((*seconds).into()))
     }
 
     /// Runs `work` on the pool, at most `max_concurrent_tools` at a time, with its deadline counted from now,
@@ -95,9 +113,11 @@ impl Runtime {
         let limit = options.timeout.unwrap_or(self.config.kernel.tools.tool_timeout);
         let deadline = (!limit.is_zero()).then(|| Instant::now() + limit);
         let mut call = Call::new(Arc::clone(&self.policy));
-        call.settings = Arc::new(self.config.tools.clone());
+        call.settings = Arc::clone(&self.settings);
         call.deadline = deadline;
         call.progress = options.progress;
+        call.portion = options.portion;
+        call.output = options.output;
         if let Some(cwd) = options.cwd {
             call.cwd = cwd;
         }
