@@ -134,13 +134,12 @@ impl Kernel {
         let (mut progress, mut printed) = (Progress::default(), String::new());
         let mut on_event = |event| {
             match event {
-                Event::Stream(stream) if stream.name == "stdout" => {
-                    if parts {
-                        progress.hide();
-                        print(&stream.text)?;
-                        printed.push_str(&stream.text);
-                    }
+                Event::Stream(stream) if stream.name == "stdout" && parts => {
+                    progress.hide();
+                    print(&stream.text)?;
+                    printed.push_str(&stream.text);
                 }
+                Event::Stream(stream) if stream.name == "stdout" => {}
                 Event::Stream(stream) => {
                     progress.hide();
                     let _ = std::io::stderr().write_all(stream.text.as_bytes());
@@ -226,12 +225,8 @@ impl Kernel {
                 let request = Tool { params, stream: self.progress, ..invocation(name, args)? };
                 let parts = *stream && format == Format::Text && !raw;
                 let (reply, printed) = self.ask_and_show(&request, parts)?;
-                if *raw {
-                    show::raw(&reply)?
-                } else {
-                    show::result(&reply, &printed, format)?
-                }
-                Ok(0)
+                let show = if *raw { show::raw(&reply) } else { show::result(&reply, &printed, format) };
+                show.map(|()| 0)
             }
             Action::Lines { name, jobs } => self.lines(name, *jobs, args),
             Action::Test { tools } => self.test(tools, args),
