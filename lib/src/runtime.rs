@@ -75,7 +75,16 @@ impl Runtime {
         let state = State::new(config.state.durable);
         let now = RwLock::new(Arc::new(config.clone()));
         let settings = RwLock::new(Arc::new(config.tools.clone()));
-        Arc::new(Runtime { state, settings, config, now, policy: Arc::new(policy), registry, slots, pool: OnceLock::new() })
+        Arc::new(Runtime {
+            state,
+            settings,
+            config,
+            now,
+            policy: Arc::new(policy),
+            registry,
+            slots,
+            pool: OnceLock::new(),
+        })
     }
 
     /// The configuration as it is now: keys that may change while a kernel runs are to be read here.
