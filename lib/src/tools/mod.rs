@@ -4,6 +4,8 @@
 //! A tool is a params struct, a `SPEC` and a `run`. Spelling, validation, policy, deadline, envelope: once, here. `optional`
 //! names the tools that only some builds have.
 
+#[cfg(test)]
+mod abuse;
 mod calculator;
 mod cancel;
 mod echo;
