@@ -254,9 +254,13 @@ pub struct Log {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tools {
+    /// A PEM file with more certificate authorities that tools trust, such as that of a company.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "text::path_schema")]
+    pub ca_file: Option<PathBuf>,
     /// The tool `file_operations`.
     pub file_operations: FileOperations,
-    /// The tool `http_request`.
+    /// The tool `http_request`. Its limits and `user_agent` hold for every tool that asks by HTTP.
     pub http_request: HttpRequest,
 }
 

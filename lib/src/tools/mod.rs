@@ -4,21 +4,42 @@
 //! A tool is a params struct, a `SPEC` and a `run`. Spelling, validation, policy, deadline, envelope: once, here. `optional`
 //! names the tools that only some builds have.
 
+mod api_tester;
+#[cfg(feature = "tool-media")]
+mod audio_processor;
 mod calculator;
+mod cancel;
 mod echo;
+mod environment_reader;
 mod faults;
+#[cfg(feature = "tool-media")]
+mod ffmpeg;
 mod file_operations;
 mod file_search;
+mod file_watcher;
+mod files;
+mod graphql_query;
 mod hash_calculator;
+pub mod http;
 mod http_request;
+#[cfg(feature = "tool-media")]
+mod image_processor;
+pub mod net;
 mod optional;
+pub mod process;
+mod process_executor;
 mod registry;
 mod schema;
-mod environment_reader;
-mod file_watcher;
+mod service_checker;
 mod system_monitor;
+#[cfg(test)]
+mod testing;
 mod text_manipulator;
-mod wait;
+mod url_analyzer;
+#[cfg(feature = "tool-media")]
+mod video_processor;
+mod web;
+mod webhook_caller;
 
 use std::fs::File;
 use std::marker::PhantomData;
@@ -30,8 +51,8 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use cancel::Cancel;
 pub use registry::{Registry, TestCase};
-pub use wait::Cancel;
 
 use crate::config::Tools;
 use crate::error::{Class, Error, Result};
@@ -40,16 +61,39 @@ use crate::security::Policy;
 /// The tools of this build. One behind a feature has its row in `optional` too.
 fn builtin() -> Vec<Box<dyn Tool>> {
     vec![
+        tool(&api_tester::SPEC, api_tester::run),
+        #[cfg(feature = "tool-media")]
+        tool(&audio_processor::SPEC, audio_processor::run),
         tool(&calculator::SPEC, calculator::run),
         tool(&environment_reader::SPEC, environment_reader::run),
         tool(&file_operations::SPEC, file_operations::run),
         tool(&file_search::SPEC, file_search::run),
         tool(&file_watcher::SPEC, file_watcher::run),
+        tool(&graphql_query::SPEC, graphql_query::run),
         tool(&hash_calculator::SPEC, hash_calculator::run),
         tool(&http_request::SPEC, http_request::run),
+        #[cfg(feature = "tool-media")]
+        tool(&image_processor::SPEC, image_processor::run),
+        tool(&process_executor::SPEC, process_executor::run),
+        tool(&service_checker::SPEC, service_checker::run),
         tool(&system_monitor::SPEC, system_monitor::run),
         tool(&text_manipulator::SPEC, text_manipulator::run),
+        tool(&url_analyzer::SPEC, url_analyzer::run),
+        #[cfg(feature = "tool-media")]
+        tool(&video_processor::SPEC, video_processor::run),
+        tool(&webhook_caller::SPEC, webhook_caller::run),
     ]
+}
+
+/// Files that the examples of `tool` find in `$TMP`.
+fn example_files(tool: &str) -> &'static [(&'static str, &'static [u8])] {
+    match tool {
+        #[cfg(feature = "tool-media")]
+        "audio_processor" => &[("silence.wav", include_bytes!("audio_processor/silence.wav"))],
+        #[cfg(feature = "tool-media")]
+        "video_processor" => &[("clip.mp4", include_bytes!("video_processor/clip.mp4"))],
+        _ => &[],
+    }
 }
 
 /// Everything about a tool but its parameters (those are its params struct) and its work (its `run`).
@@ -105,10 +149,10 @@ pub enum Effect {
     WriteFiles,
     /// Talks to other hosts.
     Network,
-    /// Reads variables of the environment.
-    Environment,
-    /// Starts programs.
-    Programs,
+    /// Runs programs.
+    RunPrograms,
+    /// Reads environment variables.
+    ReadEnvironment,
 }
 
 impl Effect {
@@ -119,8 +163,8 @@ impl Effect {
             Effect::ReadFiles => "read_files",
             Effect::WriteFiles => "write_files",
             Effect::Network => "network",
-            Effect::Environment => "environment",
-            Effect::Programs => "programs",
+            Effect::RunPrograms => "run_programs",
+            Effect::ReadEnvironment => "read_environment",
         }
     }
 }
@@ -292,6 +336,27 @@ impl Call {
             Some(deadline) if Instant::now() >= deadline => Err(Error::new(Class::Timeout, "time limit reached")),
             _ => Ok(()),
         }
+    }
+
+    /// The same call with at most `limit` left.
+    #[must_use]
+    pub fn within(&self, limit: Duration) -> Self {
+        let end = Instant::now().checked_add(limit);
+        Call { deadline: [self.deadline, end].into_iter().flatten().min(), ..self.clone() }
+    }
+
+    /// Waits for `wait`, unless the call ends first.
+    ///
+    /// # Errors
+    /// As [`Call::check`].
+    pub fn sleep(&self, wait: Duration) -> Result<()> {
+        let end = Instant::now() + wait;
+        while Instant::now() < end {
+            self.check()?;
+            let until = self.deadline.map_or(end, |deadline| deadline.min(end));
+            self.cancel.poll(&[], Some(until)).map_err(|e| Error::system("pause", e))?;
+        }
+        self.check()
     }
 
     /// Time left, if there is a limit; zero when it is over.

@@ -32,7 +32,14 @@ macro_rules! optional {
 }
 
 /// One row a tool, by feature: `"tool-x": "name" ["alias"], "category", "summary";`
-pub(super) const OPTIONAL: &[Optional] = optional! {};
+pub(super) const OPTIONAL: &[Optional] = optional! {
+    "tool-media": "audio_processor" ["audio"], "media",
+        "read properties and tags of sound files, convert and cut them with ffmpeg";
+    "tool-media": "image_processor" ["image"], "media",
+        "resize, crop, rotate, flip and convert pictures, make thumbnails, read their metadata";
+    "tool-media": "video_processor" ["video"], "media",
+        "read properties of films, take thumbnails and frames and convert them with ffmpeg";
+};
 
 /// What this build could have but has not.
 pub(super) fn absent() -> impl Iterator<Item = &'static Optional> {
