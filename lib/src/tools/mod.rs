@@ -12,6 +12,8 @@ mod cancel;
 mod echo;
 mod environment_reader;
 mod faults;
+#[cfg(feature = "tool-web")]
+mod feed_reader;
 #[cfg(feature = "tool-media")]
 mod ffmpeg;
 mod file_operations;
@@ -20,6 +22,8 @@ mod file_watcher;
 mod files;
 mod graphql_query;
 mod hash_calculator;
+#[cfg(feature = "tool-web")]
+mod html;
 pub mod http;
 mod http_request;
 #[cfg(feature = "tool-media")]
@@ -31,6 +35,8 @@ mod process_executor;
 mod registry;
 mod schema;
 mod service_checker;
+#[cfg(feature = "tool-web")]
+mod sitemap_crawler;
 mod system_monitor;
 #[cfg(test)]
 mod testing;
@@ -39,7 +45,12 @@ mod url_analyzer;
 #[cfg(feature = "tool-media")]
 mod video_processor;
 mod web;
+#[cfg(feature = "tool-web")]
+mod web_scraper;
+mod web_search;
 mod webhook_caller;
+#[cfg(feature = "tool-web")]
+mod webpage_monitor;
 
 use std::fs::File;
 use std::marker::PhantomData;
@@ -66,6 +77,8 @@ fn builtin() -> Vec<Box<dyn Tool>> {
         tool(&audio_processor::SPEC, audio_processor::run),
         tool(&calculator::SPEC, calculator::run),
         tool(&environment_reader::SPEC, environment_reader::run),
+        #[cfg(feature = "tool-web")]
+        tool(&feed_reader::SPEC, feed_reader::run),
         tool(&file_operations::SPEC, file_operations::run),
         tool(&file_search::SPEC, file_search::run),
         tool(&file_watcher::SPEC, file_watcher::run),
@@ -76,12 +89,19 @@ fn builtin() -> Vec<Box<dyn Tool>> {
         tool(&image_processor::SPEC, image_processor::run),
         tool(&process_executor::SPEC, process_executor::run),
         tool(&service_checker::SPEC, service_checker::run),
+        #[cfg(feature = "tool-web")]
+        tool(&sitemap_crawler::SPEC, sitemap_crawler::run),
         tool(&system_monitor::SPEC, system_monitor::run),
         tool(&text_manipulator::SPEC, text_manipulator::run),
         tool(&url_analyzer::SPEC, url_analyzer::run),
         #[cfg(feature = "tool-media")]
         tool(&video_processor::SPEC, video_processor::run),
+        #[cfg(feature = "tool-web")]
+        tool(&web_scraper::SPEC, web_scraper::run),
+        tool(&web_search::SPEC, web_search::run),
         tool(&webhook_caller::SPEC, webhook_caller::run),
+        #[cfg(feature = "tool-web")]
+        tool(&webpage_monitor::SPEC, webpage_monitor::run),
     ]
 }
 
