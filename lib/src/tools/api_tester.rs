@@ -17,7 +17,7 @@ pub(super) const SPEC: ToolSpec = ToolSpec {
     name: "api_tester",
     aliases: &["api_test"],
     category: "api",
-    summary: "send a request and check status, headers, body, JSON values, schema and time of the answer",
+    summary: "send a request and check status, headers, body, JSON values and time of the answer",
     level: Level::Restricted,
     effects: &[Effect::Network],
     spellings: &[
@@ -94,8 +94,6 @@ struct Expect {
     /// By path (`data.items[0].id` or a JSON pointer): the value that must be there, `{"matches": REGEX}`, `{"type": NAME}` or
     /// `{"exists": BOOL}`.
     json: Map<String, Value>,
-    /// A JSON Schema the body must fulfil.
-    schema: Option<Value>,
     /// Longest time of the answer, milliseconds.
     max_duration_ms: Option<u64>,
 }
@@ -140,7 +138,6 @@ pub(super) fn run(params: Params, call: &Call) -> Result<Answer> {
 struct Checks<'a> {
     expect: &'a Expect,
     body: Option<Regex>,
-    schema: Option<jsonschema::Validator>,
 }
 
 fn usage(text: String) -> Error {
@@ -172,9 +169,7 @@ impl<'a> Checks<'a> {
             }
         }
         let body = expect.body_matches.as_deref().map(|text| regex(text, "expect.body_matches")).transpose()?;
-        let schema = expect.schema.as_ref().map(jsonschema::validator_for).transpose();
-        let schema = schema.map_err(|e| usage(format!("expect.schema: {e}")))?;
-        Ok(Checks { expect, body, schema })
+        Ok(Checks { expect, body })
     }
 
     fn run(&self, response: &Response, text: &str, body: Option<&Value>, millis: u64) -> Vec<Value> {
@@ -221,13 +216,6 @@ impl<'a> Checks<'a> {
                 None => actual.is_some_and(|actual| fits(actual, wanted)),
             };
             row(format!("json.{path}"), wanted.clone(), actual.cloned().into(), passed);
-        }
-        if let Some(schema) = &self.schema {
-            let fault = body.map_or_else(
-                || Some("the body is not JSON".to_owned()),
-                |body| schema.iter_errors(body).next().map(|error| format!("{}: {error}", error.instance_path())),
-            );
-            row("schema".into(), Value::Null, fault.clone().into(), fault.is_none());
         }
         if let Some(most) = expect.max_duration_ms {
             row("max_duration_ms".into(), most.into(), millis.into(), millis <= most);
@@ -316,7 +304,6 @@ mod tests {
                 (expect(json!({"status": 99})), Class::Usage),
                 (expect(json!({"body_matches": "("})), Class::Usage),
                 (expect(json!({"json": {"a": {"matches": "("}}})), Class::Usage),
-                (expect(json!({"schema": {"type": 5}})), Class::Usage),
                 (expect(json!({"colour": "red"})), Class::Usage),
             ],
         );

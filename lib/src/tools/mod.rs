@@ -51,6 +51,7 @@ mod web_search;
 mod webhook_caller;
 #[cfg(feature = "tool-web")]
 mod webpage_monitor;
+mod validate;
 
 use std::fs::File;
 use std::marker::PhantomData;
@@ -59,6 +60,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -277,7 +279,8 @@ impl<P: DeserializeOwned + JsonSchema> Tool for Typed<P> {
     }
 
     fn schema(&self) -> Value {
-        schemars::schema_for!(P).to_value()
+        let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+        settings.into_generator().into_root_schema_for::<P>().to_value()
     }
 
     fn run(&self, params: Value, call: &Call) -> Result<Answer> {
@@ -370,11 +373,11 @@ impl Call {
     /// # Errors
     /// As [`Call::check`].
     pub fn sleep(&self, wait: Duration) -> Result<()> {
-        let end = Instant::now() + wait;
-        while Instant::now() < end {
+        let end = Instant::now().checked_add(wait);
+        while end.is_none_or(|end| Instant::now() < end) {
             self.check()?;
-            let until = self.deadline.map_or(end, |deadline| deadline.min(end));
-            self.cancel.poll(&[], Some(until)).map_err(|e| Error::system("pause", e))?;
+            let until = [end, self.deadline].into_iter().flatten().min();
+            self.cancel.poll(&[], until).map_err(|e| Error::system("pause", e))?;
         }
         self.check()
     }
