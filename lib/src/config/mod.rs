@@ -386,6 +386,8 @@ pub struct Tools {
     pub ca_file: Option<PathBuf>,
     /// The tool `file_operations`.
     pub file_operations: FileOperations,
+    /// The tool `web_search`. The keys of engines are in the environment only.
+    pub web_search: WebSearch,
     /// The tool `http_request`. Its limits and `user_agent` hold for every tool that asks by HTTP.
     pub http_request: HttpRequest,
 }
@@ -401,6 +403,7 @@ impl Default for Tools {
             ca_file: None,
             file_operations: FileOperations::default(),
             http_request: HttpRequest::default(),
+            web_search: WebSearch::default(),
         }
     }
 }
@@ -425,6 +428,67 @@ impl Default for FileOperations {
     fn default() -> Self {
         FileOperations { allowed_paths: Vec::new(), max_file_size: 50_000_000, atomic_writes: true }
     }
+}
+
+/// `[tools.web_search]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebSearch {
+    /// The engine that is asked when a call names none; `auto` asks those that are configured, in turn.
+    #[schemars(extend("x-project" = "free"))]
+    pub provider: SearchProvider,
+    /// Results of a call that names no number.
+    #[schemars(range(min = 1, max = 100), extend("x-project" = "free"))]
+    pub max_results: usize,
+    /// Whether adult content is left out when a call does not say.
+    #[schemars(extend("x-project" = "free"))]
+    pub safe_search: bool,
+    /// Where SearXNG is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-noun" = "a URL", "x-like" = "https://search.example.org/"))]
+    pub searxng_url: Option<String>,
+    /// The id of the engine of Google's Programmable Search.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-noun" = "an id", "x-like" = "017576662512468239146:omuauf_lfve"))]
+    pub google_engine_id: Option<String>,
+    /// Other places of engines, by their names: gateways, tests. The key goes there too.
+    pub endpoints: BTreeMap<String, String>,
+}
+
+impl Default for WebSearch {
+    fn default() -> Self {
+        WebSearch {
+            provider: SearchProvider::Auto,
+            max_results: 10,
+            safe_search: true,
+            searxng_url: None,
+            google_engine_id: None,
+            endpoints: BTreeMap::new(),
+        }
+    }
+}
+
+/// Search engines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SearchProvider {
+    /// Those that are configured, in turn.
+    #[default]
+    Auto,
+    /// Brave Search.
+    Brave,
+    /// Instant answers of DuckDuckGo.
+    Duckduckgo,
+    /// Google's Programmable Search.
+    Google,
+    /// A SearXNG.
+    Searxng,
+    /// SerpApi.
+    Serpapi,
+    /// Serper.
+    Serper,
+    /// Tavily.
+    Tavily,
 }
 
 /// `[tools.http_request]`

@@ -6,25 +6,54 @@
 
 #[cfg(test)]
 mod abuse;
+mod api_tester;
+#[cfg(feature = "tool-media")]
+mod audio_processor;
 mod calculator;
 mod cancel;
 mod echo;
 mod environment_reader;
 mod faults;
+#[cfg(feature = "tool-web")]
+mod feed_reader;
+#[cfg(feature = "tool-media")]
+mod ffmpeg;
 mod file_operations;
 mod file_search;
 mod file_watcher;
+mod files;
+mod graphql_query;
 mod hash_calculator;
+#[cfg(feature = "tool-web")]
+mod html;
 pub mod http;
 mod http_request;
 mod limits;
+#[cfg(feature = "tool-media")]
+mod image_processor;
 pub mod net;
 mod optional;
 pub mod process;
+mod process_executor;
 mod registry;
 mod schema;
+mod service_checker;
+#[cfg(feature = "tool-web")]
+mod sitemap_crawler;
 mod system_monitor;
+#[cfg(test)]
+mod testing;
 mod text_manipulator;
+mod url_analyzer;
+#[cfg(feature = "tool-media")]
+mod video_processor;
+mod web;
+#[cfg(feature = "tool-web")]
+mod web_scraper;
+mod web_search;
+mod webhook_caller;
+#[cfg(feature = "tool-web")]
+mod webpage_monitor;
 mod validate;
 
 use std::fs::File;
@@ -48,16 +77,48 @@ use crate::security::Policy;
 /// The tools of this build. One behind a feature has its row in `optional` too.
 fn builtin() -> Vec<Box<dyn Tool>> {
     vec![
+        tool(&api_tester::SPEC, api_tester::run),
+        #[cfg(feature = "tool-media")]
+        tool(&audio_processor::SPEC, audio_processor::run),
         tool(&calculator::SPEC, calculator::run),
         tool(&environment_reader::SPEC, environment_reader::run),
+        #[cfg(feature = "tool-web")]
+        tool(&feed_reader::SPEC, feed_reader::run),
         tool(&file_operations::SPEC, file_operations::run),
         tool(&file_search::SPEC, file_search::run),
         tool(&file_watcher::SPEC, file_watcher::run),
+        tool(&graphql_query::SPEC, graphql_query::run),
         tool(&hash_calculator::SPEC, hash_calculator::run),
         tool(&http_request::SPEC, http_request::run),
+        #[cfg(feature = "tool-media")]
+        tool(&image_processor::SPEC, image_processor::run),
+        tool(&process_executor::SPEC, process_executor::run),
+        tool(&service_checker::SPEC, service_checker::run),
+        #[cfg(feature = "tool-web")]
+        tool(&sitemap_crawler::SPEC, sitemap_crawler::run),
         tool(&system_monitor::SPEC, system_monitor::run),
         tool(&text_manipulator::SPEC, text_manipulator::run),
+        tool(&url_analyzer::SPEC, url_analyzer::run),
+        #[cfg(feature = "tool-media")]
+        tool(&video_processor::SPEC, video_processor::run),
+        #[cfg(feature = "tool-web")]
+        tool(&web_scraper::SPEC, web_scraper::run),
+        tool(&web_search::SPEC, web_search::run),
+        tool(&webhook_caller::SPEC, webhook_caller::run),
+        #[cfg(feature = "tool-web")]
+        tool(&webpage_monitor::SPEC, webpage_monitor::run),
     ]
+}
+
+/// Files that the examples of `tool` find in `$TMP`.
+fn example_files(tool: &str) -> &'static [(&'static str, &'static [u8])] {
+    match tool {
+        #[cfg(feature = "tool-media")]
+        "audio_processor" => &[("silence.wav", include_bytes!("audio_processor/silence.wav"))],
+        #[cfg(feature = "tool-media")]
+        "video_processor" => &[("clip.mp4", include_bytes!("video_processor/clip.mp4"))],
+        _ => &[],
+    }
 }
 
 /// Everything about a tool but its parameters (those are its params struct) and its work (its `run`).

@@ -190,12 +190,16 @@ impl Registry {
             write: vec![dir.path().to_path_buf()],
             net: server.iter().map(|_| http.clone()).collect(),
             env: vec!["PATH".into()],
+            run: vec!["cat".into(), "echo".into()],
             ..Grants::default()
         });
         let mut inner = Call::new(Arc::new(policy));
         inner.deadline = call.deadline;
         inner.cancel = call.cancel.clone();
         let tmp = dir.path().display().to_string();
+        for (file, content) in super::example_files(spec.name) {
+            std::fs::write(dir.path().join(file), content).map_err(|e| Error::system("temporary folder", e))?;
+        }
         let fill = |text: &str| {
             let mut value = serde_json::from_str(text).map_err(|e| Error::new(Class::Bug, e.to_string()))?;
             each_text(&mut value, &|text| text.replace("$TMP", &tmp).replace("$HTTP", &format!("http://{http}")));
