@@ -33,6 +33,8 @@ mod limits;
 mod image_processor;
 pub mod net;
 mod optional;
+#[cfg(all(test, feature = "full"))]
+mod page;
 pub mod process;
 mod process_executor;
 mod registry;
