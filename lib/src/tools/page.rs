@@ -66,19 +66,24 @@ fn harmless(line: &str) -> String {
     if line.starts_with(['.', '\'']) { format!("\\&{line}") } else { line.to_owned() }
 }
 
+/// How long mandoc counts a line: it writes what is not ASCII by its number.
+fn width(text: &str) -> usize {
+    text.chars().map(|c| if c.is_ascii() { 1 } else { 8 }).sum()
+}
+
 /// Text that roff fills, in lines of the length it likes.
 fn roff(text: &str) -> String {
     let paragraph = |line: &str| {
         let (mut lines, mut room) = (vec![String::new()], 76_usize);
         for word in escaped(line).split_whitespace() {
             match lines.last_mut() {
-                Some(last) if last.is_empty() || word.len() + 1 < room => {
+                Some(last) if last.is_empty() || width(word) + 1 < room => {
                     let gap = if last.is_empty() { "" } else { " " };
                     last.push_str(&format!("{gap}{word}"));
-                    room = 76_usize.saturating_sub(last.len());
+                    room = 76_usize.saturating_sub(width(last));
                 }
                 _ => {
-                    room = 76_usize.saturating_sub(word.len());
+                    room = 76_usize.saturating_sub(width(word));
                     lines.push(word.to_owned());
                 }
             }
