@@ -178,7 +178,7 @@ fn page() -> String {
     let registry = Registry::new();
     let mut page = HEAD.to_owned();
     for name in registry.names() {
-        tool(&mut page, &registry.info(name).unwrap());
+        tool(&mut page, &registry.info(name).expect("a name of the list"));
     }
     page.push_str(".SH SEE ALSO\n.BR llmspell\\-tool (1),\n.BR llmspell\\-builds (7),\n.BR llmspell (7)\n");
     page
