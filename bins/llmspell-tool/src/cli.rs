@@ -359,8 +359,8 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
         ])
         .make(Draft::invoke),
     Command::new("search", "find tools by what they do")
-        .about(&["Prints the tools whose name, summary or category is about every WORD, the best first. Exits \
-                 with 1 if there is none."])
+        .about(&["Prints the tools whose name, summary, category or parameters are about a WORD, those that are about \
+                 most of them first. Exits with 1 if there is none."])
         .flags(&[Group::new("Choosing", &[CATEGORY])])
         .operands(&[Operand::new("WORD", word).repeated().doc("What to look for.")])
         .make(|mut draft| {

@@ -117,7 +117,8 @@ impl Registry {
         }))
     }
 
-    /// Tools whose name, summary, category or parameters hold any of the words, best first; as `list`.
+    /// Tools whose name, summary, category, effects or parameters hold any of the words; those with most words first, as
+    /// `list`.
     ///
     /// # Errors
     /// As `list`.
@@ -134,14 +135,22 @@ impl Registry {
             let schema = entry.schema();
             let names = schema["properties"].as_object().into_iter().flat_map(Map::keys).map(String::as_str);
             let names = names.collect::<Vec<_>>().join(" ");
-            let places =
-                [(8, spec.name), (6, &spec.aliases.join(" ")), (4, spec.category), (3, spec.summary), (1, &names)];
+            let tags = spec.effects.iter().map(|effect| effect.name()).collect::<Vec<_>>().join(" ");
+            let places = [
+                (8, spec.name),
+                (6, &spec.aliases.join(" ")),
+                (4, spec.category),
+                (3, spec.summary),
+                (2, &tags),
+                (1, &names),
+            ];
             let weigh = |word: &String| {
                 places.iter().filter(|(_, text)| squeeze(text).contains(word)).map(|(w, _)| w).sum::<u32>()
             };
-            let weight: u32 = words.iter().map(weigh).sum();
-            if weight > 0 {
-                found.push((weight, entry));
+            let weights: Vec<_> = words.iter().map(weigh).filter(|weight| *weight > 0).collect();
+            if !weights.is_empty() {
+                // One that is about more of the words goes before one that is more about a single one.
+                found.push(((weights.len(), weights.iter().sum::<u32>()), entry));
             }
         }
         // Stable: equals stay sorted by name.
