@@ -70,7 +70,7 @@ def test_links_lead_somewhere():
 
 def test_what_is_missing_says_so(run):
     assert "built without javascript" in run("run", "--engine", "js", "-e", "1").err
-    assert len(run("tool", "list", "--json").json()["tools"]) == 6
+    assert len(run("tool", "list", "--json").json()["tools"]) >= 20
 
 
 def test_it_is_short():

@@ -73,13 +73,18 @@ pub(crate) fn size_mb(file: &Path) -> Result<f64> {
 
 /// Seconds of a whole program, which must succeed.
 pub(crate) fn run<A: AsRef<OsStr>>(program: &Path, arguments: &[A], dir: &Path) -> Result<f64> {
+    run_with(program, arguments, dir, Stdio::null())
+}
+
+/// The same, reading `input`.
+pub(crate) fn run_with<A: AsRef<OsStr>>(program: &Path, arguments: &[A], dir: &Path, input: Stdio) -> Result<f64> {
     let begun = Instant::now();
     let output = Command::new(program)
         .args(arguments)
         .env_clear()
         .env("HOME", dir)
         .current_dir(dir)
-        .stdin(Stdio::null())
+        .stdin(input)
         .output()
         .map_err(|e| format!("{}: {e}", program.display()))?;
     let seconds = begun.elapsed().as_secs_f64();

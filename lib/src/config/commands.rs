@@ -377,10 +377,10 @@ tool_timeout = "20s"
         );
         assert!(new.contains("allowed_paths = [\n  \"/tmp\", # here\n]\n"), "{new}");
         let found = read::read(&new);
-        assert_eq!((found.settings.len(), found.dropped.len(), found.wrong.len()), (4, 0, 0), "{new}");
+        assert_eq!((found.settings.len(), found.dropped.len(), found.wrong.len()), (5, 0, 0), "{new}");
         assert_eq!(migrate_text(&new).unwrap(), new);
         let error =
-            migrate_text("tools = { web_search = { max_results = 1 }, file_operations = { atomic_writes = true } }")
+            migrate_text("tools = { web_search = { user_agent = 1 }, file_operations = { atomic_writes = true } }")
                 .unwrap_err();
         assert!(error.text().starts_with("line 1: what to drop"), "{error}");
     }

@@ -365,17 +365,51 @@ pub struct State {
 }
 
 /// `[tools]`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tools {
+    /// Tools that may not be called: names, or `category:NAME` for all of one category. Every layer adds to this list.
+    #[schemars(extend("x-project" = "free", "x-adds" = true))]
+    pub deny: Vec<String>,
+    /// Most calls of tools in a minute; 0 sets no limit.
+    #[schemars(range(max = 1_000_000), extend("x-project" = "free"))]
+    pub rate_limit_per_minute: u32,
+    /// Most calls of single tools in a minute, such as `web_search = 30`.
+    #[schemars(extend("x-project" = "free"))]
+    pub rate_limits: BTreeMap<String, u32>,
+    /// Time limits of single tools in seconds, in place of `kernel.tools.tool_timeout`, such as `video_processor = 600`.
+    #[schemars(extend("x-project" = "free"))]
+    pub timeouts: BTreeMap<String, u32>,
+    /// Largest result of a call; a larger one is cut and says so. 0 sets no limit.
+    #[serde(with = "text::size")]
+    #[schemars(schema_with = "text::size_schema", extend("x-project" = "free"))]
+    pub max_result_size: u64,
     /// A PEM file with more certificate authorities that tools trust, such as that of a company.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "text::path_schema")]
     pub ca_file: Option<PathBuf>,
     /// The tool `file_operations`.
     pub file_operations: FileOperations,
+    /// The tool `web_search`. The keys of engines are in the environment only.
+    pub web_search: WebSearch,
     /// The tool `http_request`. Its limits and `user_agent` hold for every tool that asks by HTTP.
     pub http_request: HttpRequest,
+}
+
+impl Default for Tools {
+    fn default() -> Self {
+        Tools {
+            deny: Vec::new(),
+            rate_limit_per_minute: 0,
+            rate_limits: BTreeMap::new(),
+            timeouts: BTreeMap::new(),
+            max_result_size: 64_000_000,
+            ca_file: None,
+            file_operations: FileOperations::default(),
+            http_request: HttpRequest::default(),
+            web_search: WebSearch::default(),
+        }
+    }
 }
 
 /// `[tools.file_operations]`
@@ -398,6 +432,67 @@ impl Default for FileOperations {
     fn default() -> Self {
         FileOperations { allowed_paths: Vec::new(), max_file_size: 50_000_000, atomic_writes: true }
     }
+}
+
+/// `[tools.web_search]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebSearch {
+    /// The engine that is asked when a call names none; `auto` asks those that are configured, in turn.
+    #[schemars(extend("x-project" = "free"))]
+    pub provider: SearchProvider,
+    /// Results of a call that names no number.
+    #[schemars(range(min = 1, max = 100), extend("x-project" = "free"))]
+    pub max_results: usize,
+    /// Whether adult content is left out when a call does not say.
+    #[schemars(extend("x-project" = "free"))]
+    pub safe_search: bool,
+    /// Where SearXNG is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-noun" = "a URL", "x-like" = "https://search.example.org/"))]
+    pub searxng_url: Option<String>,
+    /// The id of the engine of Google's Programmable Search.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-noun" = "an id", "x-like" = "017576662512468239146:omuauf_lfve"))]
+    pub google_engine_id: Option<String>,
+    /// Other places of engines, by their names: gateways, tests. The key goes there too.
+    pub endpoints: BTreeMap<String, String>,
+}
+
+impl Default for WebSearch {
+    fn default() -> Self {
+        WebSearch {
+            provider: SearchProvider::Auto,
+            max_results: 10,
+            safe_search: true,
+            searxng_url: None,
+            google_engine_id: None,
+            endpoints: BTreeMap::new(),
+        }
+    }
+}
+
+/// Search engines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SearchProvider {
+    /// Those that are configured, in turn.
+    #[default]
+    Auto,
+    /// Brave Search.
+    Brave,
+    /// Instant answers of DuckDuckGo.
+    Duckduckgo,
+    /// Google's Programmable Search.
+    Google,
+    /// A SearXNG.
+    Searxng,
+    /// SerpApi.
+    Serpapi,
+    /// Serper.
+    Serper,
+    /// Tavily.
+    Tavily,
 }
 
 /// `[tools.http_request]`

@@ -1,5 +1,6 @@
 //! The server on a free loopback port against which the examples of network tools run: it tells what it was asked.
-//! `/status/N` answers with the status N, `/redirect/N` leads through N redirects to `/`.
+//! `/status/N` answers with the status N, `/redirect/N` leads through N redirects to `/`, `/graphql` puts what it was sent below
+//! `data`, `/serve?type=T&body=B` answers with B.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -72,6 +73,17 @@ fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     reader.take(MAX_BODY.min(length)).read_to_end(&mut body)?;
     let told =
         json!({"method": method, "path": path, "headers": headers, "body": String::from_utf8_lossy(&body)}).to_string();
+    let asked = path.strip_prefix("/serve?").map(|query| url::form_urlencoded::parse(query.as_bytes()).into_owned());
+    let asked: std::collections::HashMap<_, _> = asked.into_iter().flatten().collect();
+    let kind = asked.get("type").map_or("application/json", String::as_str);
+    let told = match asked.get("body") {
+        Some(body) => body.clone(),
+        None if path == "/graphql" => {
+            let sent: Value = serde_json::from_slice(&body).unwrap_or_default();
+            json!({ "data": sent }).to_string()
+        }
+        None => told,
+    };
     let number = |prefix: &str| path.strip_prefix(prefix).and_then(|number| number.parse::<u16>().ok());
     let (status, location) = match (number("/status/"), number("/redirect/")) {
         (Some(status), _) => (status, String::new()),
@@ -82,7 +94,7 @@ fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     let length = told.len();
     write!(
         stream,
-        "HTTP/1.1 {status} -\r\n{location}Content-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        "HTTP/1.1 {status} -\r\n{location}Content-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
     )?;
     if method != "HEAD" {
         stream.write_all(told.as_bytes())?;

@@ -4,24 +4,58 @@
 //! A tool is a params struct, a `SPEC` and a `run`. Spelling, validation, policy, deadline, envelope: once, here. `optional`
 //! names the tools that only some builds have.
 
+#[cfg(test)]
+mod abuse;
+mod api_tester;
+#[cfg(feature = "tool-media")]
+mod audio_processor;
 mod calculator;
 mod cancel;
 mod echo;
 mod environment_reader;
 mod faults;
+#[cfg(feature = "tool-web")]
+mod feed_reader;
+#[cfg(feature = "tool-media")]
+mod ffmpeg;
 mod file_operations;
 mod file_search;
 mod file_watcher;
+mod files;
+mod graphql_query;
 mod hash_calculator;
+#[cfg(feature = "tool-web")]
+mod html;
 pub mod http;
 mod http_request;
+mod limits;
+#[cfg(feature = "tool-media")]
+mod image_processor;
 pub mod net;
 mod optional;
+#[cfg(all(test, feature = "full"))]
+mod page;
 pub mod process;
+mod process_executor;
 mod registry;
 mod schema;
+mod service_checker;
+#[cfg(feature = "tool-web")]
+mod sitemap_crawler;
 mod system_monitor;
+#[cfg(test)]
+mod testing;
 mod text_manipulator;
+mod url_analyzer;
+#[cfg(feature = "tool-media")]
+mod video_processor;
+mod web;
+#[cfg(feature = "tool-web")]
+mod web_scraper;
+mod web_search;
+mod webhook_caller;
+#[cfg(feature = "tool-web")]
+mod webpage_monitor;
 mod validate;
 
 use std::fs::File;
@@ -45,16 +79,48 @@ use crate::security::Policy;
 /// The tools of this build. One behind a feature has its row in `optional` too.
 fn builtin() -> Vec<Box<dyn Tool>> {
     vec![
+        tool(&api_tester::SPEC, api_tester::run),
+        #[cfg(feature = "tool-media")]
+        tool(&audio_processor::SPEC, audio_processor::run),
         tool(&calculator::SPEC, calculator::run),
         tool(&environment_reader::SPEC, environment_reader::run),
+        #[cfg(feature = "tool-web")]
+        tool(&feed_reader::SPEC, feed_reader::run),
         tool(&file_operations::SPEC, file_operations::run),
         tool(&file_search::SPEC, file_search::run),
         tool(&file_watcher::SPEC, file_watcher::run),
+        tool(&graphql_query::SPEC, graphql_query::run),
         tool(&hash_calculator::SPEC, hash_calculator::run),
         tool(&http_request::SPEC, http_request::run),
+        #[cfg(feature = "tool-media")]
+        tool(&image_processor::SPEC, image_processor::run),
+        tool(&process_executor::SPEC, process_executor::run),
+        tool(&service_checker::SPEC, service_checker::run),
+        #[cfg(feature = "tool-web")]
+        tool(&sitemap_crawler::SPEC, sitemap_crawler::run),
         tool(&system_monitor::SPEC, system_monitor::run),
         tool(&text_manipulator::SPEC, text_manipulator::run),
+        tool(&url_analyzer::SPEC, url_analyzer::run),
+        #[cfg(feature = "tool-media")]
+        tool(&video_processor::SPEC, video_processor::run),
+        #[cfg(feature = "tool-web")]
+        tool(&web_scraper::SPEC, web_scraper::run),
+        tool(&web_search::SPEC, web_search::run),
+        tool(&webhook_caller::SPEC, webhook_caller::run),
+        #[cfg(feature = "tool-web")]
+        tool(&webpage_monitor::SPEC, webpage_monitor::run),
     ]
+}
+
+/// Files that the examples of `tool` find in `$TMP`.
+fn example_files(tool: &str) -> &'static [(&'static str, &'static [u8])] {
+    match tool {
+        #[cfg(feature = "tool-media")]
+        "audio_processor" => &[("silence.wav", include_bytes!("audio_processor/silence.wav"))],
+        #[cfg(feature = "tool-media")]
+        "video_processor" => &[("clip.mp4", include_bytes!("video_processor/clip.mp4"))],
+        _ => &[],
+    }
 }
 
 /// Everything about a tool but its parameters (those are its params struct) and its work (its `run`).
@@ -231,6 +297,9 @@ impl<P: DeserializeOwned + JsonSchema> Tool for Typed<P> {
 /// Receives the progress of a long call: a line for people.
 pub type Progress = Arc<dyn Fn(&str) + Send + Sync>;
 
+/// Receives how much of a long call is done: so much of so much.
+pub type Portion = Arc<dyn Fn(u64, u64) + Send + Sync>;
+
 /// What one call may use: policy, folder, time. A tool reaches files and hosts only through this.
 #[derive(Clone)]
 pub struct Call {
@@ -246,6 +315,10 @@ pub struct Call {
     pub cancel: Cancel,
     /// Where progress goes, if anybody listens.
     pub progress: Option<Progress>,
+    /// Where it is told how much is done, if anybody listens.
+    pub portion: Option<Portion>,
+    /// Where parts of the result go before it is complete, if anybody listens.
+    pub output: Option<Progress>,
 }
 
 impl Call {
@@ -253,7 +326,16 @@ impl Call {
     #[must_use]
     pub fn new(policy: Arc<Policy>) -> Self {
         let cwd = policy.workdir().to_path_buf();
-        Call { policy, settings: Arc::default(), cwd, deadline: None, cancel: Cancel::default(), progress: None }
+        Call {
+            policy,
+            settings: Arc::default(),
+            cwd,
+            deadline: None,
+            cancel: Cancel::default(),
+            progress: None,
+            portion: None,
+            output: None,
+        }
     }
 
     /// `path` as the caller meant it: absolute, from the call's folder. Says nothing about permission.
@@ -325,6 +407,20 @@ impl Call {
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Tells whoever listens that `done` of `total` is done; cheap enough for every step of a loop.
+    pub fn portion(&self, done: u64, total: u64) {
+        if let Some(portion) = &self.portion {
+            portion(done, total);
+        }
+    }
+
+    /// Hands whoever listens `text` as a part of the result that is there already: lines of a program, rows of a table.
+    pub fn output(&self, text: impl AsRef<str>) {
+        if let Some(output) = &self.output {
+            output(text.as_ref());
+        }
     }
 
     /// Tells whoever listens how far it is.

@@ -32,7 +32,22 @@ macro_rules! optional {
 }
 
 /// One row a tool, by feature: `"tool-x": "name" ["alias"], "category", "summary";`
-pub(super) const OPTIONAL: &[Optional] = optional! {};
+pub(super) const OPTIONAL: &[Optional] = optional! {
+    "tool-media": "audio_processor" ["audio"], "media",
+        "read properties and tags of sound files, convert and cut them with ffmpeg";
+    "tool-media": "image_processor" ["image"], "media",
+        "resize, crop, rotate, flip and convert pictures, make thumbnails, read their metadata";
+    "tool-media": "video_processor" ["video"], "media",
+        "read properties of films, take thumbnails and frames and convert them with ffmpeg";
+    "tool-web": "feed_reader" ["rss_reader", "rss", "feed"], "web",
+        "read RSS, Atom and JSON feeds: title, items, dates, links, enclosures";
+    "tool-web": "sitemap_crawler" ["sitemap"], "web",
+        "list the URLs of a site from its sitemaps, their indexes and robots.txt";
+    "tool-web": "web_scraper" ["scraper"], "web",
+        "read a web page: text, parts by CSS selectors, links, images and metadata";
+    "tool-web": "webpage_monitor" ["page_monitor"], "web",
+        "tell what changed on a web page, or in a part of it, since the last look";
+};
 
 /// What this build could have but has not.
 pub(super) fn absent() -> impl Iterator<Item = &'static Optional> {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use heck::ToSnakeCase;
 use serde_json::{Map, Value, json};
 
+use super::limits::{self, Rates};
 use super::optional::{self, Optional};
 use super::schema::{self, squeeze};
 #[cfg(test)]
@@ -18,6 +19,7 @@ use crate::security::{Grants, Policy, Profile};
 /// The tools of this process.
 pub struct Registry {
     entries: Vec<Entry>,
+    rates: Rates,
 }
 
 /// A tool with what is made of its parameters when first needed.
@@ -58,7 +60,7 @@ impl Registry {
         let entry = |tool| Entry { tool, schema: OnceLock::new() };
         let mut entries: Vec<_> = super::builtin().into_iter().map(entry).collect();
         entries.sort_by_key(|entry| entry.spec().name);
-        Registry { entries }
+        Registry { entries, rates: Rates::default() }
     }
 
     /// `[{name, summary, category, level, available}]`, sorted by name; of one category, if given.
@@ -115,7 +117,8 @@ impl Registry {
         }))
     }
 
-    /// Tools whose name, summary, category or parameters hold any of the words, best first; as `list`.
+    /// Tools whose name, summary, category, effects or parameters hold any of the words; those with most words first, as
+    /// `list`.
     ///
     /// # Errors
     /// As `list`.
@@ -132,14 +135,22 @@ impl Registry {
             let schema = entry.schema();
             let names = schema["properties"].as_object().into_iter().flat_map(Map::keys).map(String::as_str);
             let names = names.collect::<Vec<_>>().join(" ");
-            let places =
-                [(8, spec.name), (6, &spec.aliases.join(" ")), (4, spec.category), (3, spec.summary), (1, &names)];
+            let tags = spec.effects.iter().map(|effect| effect.name()).collect::<Vec<_>>().join(" ");
+            let places = [
+                (8, spec.name),
+                (6, &spec.aliases.join(" ")),
+                (4, spec.category),
+                (3, spec.summary),
+                (2, &tags),
+                (1, &names),
+            ];
             let weigh = |word: &String| {
                 places.iter().filter(|(_, text)| squeeze(text).contains(word)).map(|(w, _)| w).sum::<u32>()
             };
-            let weight: u32 = words.iter().map(weigh).sum();
-            if weight > 0 {
-                found.push((weight, entry));
+            let weights: Vec<_> = words.iter().map(weigh).filter(|weight| *weight > 0).collect();
+            if !weights.is_empty() {
+                // One that is about more of the words goes before one that is more about a single one.
+                found.push(((weights.len(), weights.iter().sum::<u32>()), entry));
             }
         }
         // Stable: equals stay sorted by name.
@@ -152,14 +163,24 @@ impl Registry {
         self.find(name).is_ok()
     }
 
-    /// Checks `params` against the schema and runs the tool on this thread.
-    /// Returns the envelope `{operation, success: true, message?, text?, result, metadata: {duration_ms}}`.
+    /// Checks `params` against the schema and runs the tool on this thread, within the limits of `[tools]`. Returns the
+    /// envelope `{operation, success: true, message?, text?, result, metadata: {duration_ms, truncated?, bytes_before?}}`.
     ///
     /// # Errors
-    /// `Usage` for wrong parameters, `NotFound`, `Denied`, `Timeout`, `Tool` when the tool itself says no.
+    /// `Usage` for wrong parameters, `NotFound`, `Absent`, `Denied`, `Budget` when it is called too often, `Timeout`, `Tool`
+    /// when the tool itself says no.
     pub fn invoke(&self, name: &str, params: Value, call: &Call) -> Result<Value> {
         let entry = self.find(name)?;
-        entry.invoke(params, call).map_err(|error| error.within(entry.spec().name))
+        let spec = entry.spec();
+        limits::permitted(spec, &call.settings)
+            .and_then(|()| self.rates.count(spec.name, &call.settings))
+            .and_then(|()| entry.invoke(params, call))
+            .map_err(|error| error.within(spec.name))
+    }
+
+    /// The one name of the tool that is also called `name`.
+    pub fn canonical(&self, name: &str) -> Option<&'static str> {
+        self.find(name).ok().map(|entry| entry.spec().name)
     }
 
     /// Runs the tool's examples in order, in a fresh folder, under a policy that allows nothing else.
@@ -178,12 +199,16 @@ impl Registry {
             write: vec![dir.path().to_path_buf()],
             net: server.iter().map(|_| http.clone()).collect(),
             env: vec!["PATH".into()],
+            run: vec!["cat".into(), "echo".into()],
             ..Grants::default()
         });
         let mut inner = Call::new(Arc::new(policy));
         inner.deadline = call.deadline;
         inner.cancel = call.cancel.clone();
         let tmp = dir.path().display().to_string();
+        for (file, content) in super::example_files(spec.name) {
+            std::fs::write(dir.path().join(file), content).map_err(|e| Error::system("temporary folder", e))?;
+        }
         let fill = |text: &str| {
             let mut value = serde_json::from_str(text).map_err(|e| Error::new(Class::Bug, e.to_string()))?;
             each_text(&mut value, &|text| text.replace("$TMP", &tmp).replace("$HTTP", &format!("http://{http}")));
@@ -283,6 +308,7 @@ impl Entry {
         envelope.insert("result".into(), answer.result);
         let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         envelope.insert("metadata".into(), json!({ "duration_ms": millis }));
+        limits::cut(&mut envelope, call.settings.max_result_size);
         Ok(Value::Object(envelope))
     }
 }
