@@ -56,24 +56,30 @@ def unprivileged(folder, user):
 
 
 def certificate(folder):
-    """A certificate of localhost and 127.0.0.1 that is its own authority."""
+    """The key and certificate of localhost and 127.0.0.1, and the authority that signed it."""
     folder.mkdir(exist_ok=True)
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    subprocess.run([find("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=localhost",
-                    "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:TRUE",
-                    "-keyout", key, "-out", cert], check=True, capture_output=True)
-    return key, cert
+    key, cert, ca_key, ca = (folder / name for name in ("key.pem", "cert.pem", "ca-key.pem", "ca.pem"))
+
+    def make(*args):
+        subprocess.run([find("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", *args], check=True, capture_output=True)
+
+    make("-subj", "/CN=test", "-keyout", ca_key, "-out", ca)
+    make("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE",
+         "-CA", ca, "-CAkey", ca_key, "-keyout", key, "-out", cert)
+    return key, cert, ca
 
 
 @contextlib.contextmanager
 def postgres(root):
     folder, port = root / "pg", free_port()
     folder.mkdir()
+    secret = folder / "secret"
+    secret.write_text("geheim\n")
     before = unprivileged(folder, "postgres")
     binaries = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))
     bin_ = str(binaries[-1]) if binaries else ""
     subprocess.run([*before, find("initdb", bin_), "-D", folder / "data", "-U", "ada", "-A", "scram-sha-256", "--no-sync", "-E", "UTF8",
-                    "--pwfile=/dev/stdin", "--locale=C"], input=b"geheim\n", check=True, capture_output=True, cwd="/")
+                    f"--pwfile={secret}", "--locale=C"], check=True, capture_output=True, cwd="/")
     command = [*before, find("postgres", bin_), "-D", folder / "data", "-p", str(port), "-c", "listen_addresses=127.0.0.1",
                "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
     with serving(command, port, root / "pg.log", cwd="/"):
@@ -89,7 +95,7 @@ def mariadb(root):
     subprocess.run([find("mariadb-install-db"), *common, "--auth-root-authentication-method=normal", "--skip-test-db"],
                    check=True, capture_output=True, cwd="/")
     start = root / "start.sql"
-    start.write_text("CREATE DATABASE d; CREATE USER ada@'%' IDENTIFIED BY 'geheim'; GRANT ALL ON d.* TO ada@'%';")
+    start.write_text("CREATE DATABASE d CHARACTER SET utf8mb4;\nCREATE USER ada@'%' IDENTIFIED BY 'geheim';\nGRANT ALL ON d.* TO ada@'%';\n")
     command = [find("mariadbd"), *common, f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder / 's'}",
                f"--pid-file={folder / 'pid'}", f"--init-file={start}", "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=0"]
     with serving(command, port, root / "my.log", cwd="/"):

@@ -1,8 +1,12 @@
 """Tools with the programs of others on the other side: databases, mail, web servers, media. Each server starts once."""
 import base64
 import contextlib
+import email
+import email.policy
 import gzip
+import http.server
 import json
+import ssl
 import subprocess
 import threading
 import xml.sax.saxutils
@@ -10,8 +14,7 @@ import xml.sax.saxutils
 import peers
 import pytest
 from conftest import WAIT
-
-PIL = pytest.importorskip("PIL.Image")
+from PIL import Image
 
 
 def caller(wire, name):
@@ -104,7 +107,7 @@ def test_postgresql(kernel, place):
         assert kind == "remote", words
     # Without leave.
     place.config("")
-    call, refused = caller(kernel(f"--allow-net=127.0.0.1:{port}").wire(), "database_connector")
+    call, refused = caller(kernel(f"--allow-net=127.0.0.1:{port}", "--id=other").wire(), "database_connector")
     assert refused(operation="execute", database=url, query="DROP TABLE t")[0] == "denied"
     assert refused(operation="query", database=url, query="SELECT 1")[0] == "remote"
 
@@ -131,11 +134,9 @@ def test_mariadb(kernel, place):
 
 
 def test_smtp(kernel, place):
-    controller = pytest.importorskip("aiosmtpd.controller")
-    smtp = pytest.importorskip("aiosmtpd.smtp")
-    import ssl
+    from aiosmtpd import controller, smtp
 
-    key, cert = peers.certificate(place.root / "tls")
+    key, cert, ca = peers.certificate(place.root / "tls")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(cert, key)
     got, logins = [], []
@@ -153,7 +154,7 @@ def test_smtp(kernel, place):
 
     def login(server, session, envelope, mechanism, data):
         logins.append((data.login, data.password))
-        return smtp.AuthResult(success=data.password == b"geheim")
+        return smtp.AuthResult(success=data.password == b"geheim", handled=False)
 
     server = controller.Controller(Handler(), hostname="127.0.0.1", port=peers.free_port(), tls_context=context, require_starttls=True,
                                    authenticator=login, auth_required=True)
@@ -161,14 +162,12 @@ def test_smtp(kernel, place):
     try:
         place.env["EMAIL_SMTP_PASSWORD"] = "geheim"
         settings = f'smtp_host = "localhost"\nsmtp_port = {server.port}\nsmtp_username = "ada"\nfrom_address = "Ada <ada@example.com>"\n'
-        place.config(f'[tools]\nca_file = "{cert}"\n[tools.email]\n{settings}')
+        place.config(f'[tools]\nca_file = "{ca}"\n[tools.email]\n{settings}')
         place.write("a.bin", bytes(range(256)))
         call, refused = caller(kernel("--allow-net=localhost").wire(), "email-sender")
         done = call(to="bob@example.com", cc=["carol@example.com"], bcc="dora@example.com", subject="Grüße", body=".\nfirst dot",
                     attachments=[{"path": "a.bin"}])
         assert (done["status"], done["provider"], done["recipients"]) == ("sent", "smtp", 3) and "taken as 42" in done["response"]
-        import email
-        import email.policy
         secure, sender, recipients, content = got[0]
         message = email.message_from_bytes(content, policy=email.policy.default)
         assert secure and sender == "ada@example.com" and logins == [(b"ada", b"geheim")]
@@ -182,7 +181,7 @@ def test_smtp(kernel, place):
         other = kernel("--allow-net=localhost", "--id=other").wire()
         assert caller(other, "email_sender")[1](to="bob@example.com", subject="s", body="b")[0] == "remote"
         place.env["EMAIL_SMTP_PASSWORD"] = "falsch"
-        place.config(f'[tools]\nca_file = "{cert}"\n[tools.email]\n{settings}')
+        place.config(f'[tools]\nca_file = "{ca}"\n[tools.email]\n{settings}')
         third = kernel("--allow-net=localhost", "--id=third").wire()
         assert caller(third, "email_sender")[1](to="bob@example.com", subject="s", body="b")[0] == "tool"
         assert caller(kernel("--id=fourth").wire(), "email_sender")[1](to="bob@example.com", subject="s", body="b")[0] == "denied"
@@ -194,7 +193,6 @@ def test_smtp(kernel, place):
 @contextlib.contextmanager
 def service(answers):
     """An HTTP service that answers POSTs and GETs from `answers` (path: body or status) and keeps what it was sent."""
-    import http.server
     seen = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -264,7 +262,7 @@ def test_services_with_keys(kernel, place):
 def test_web(kernel, place):
     www = place.root / "www"
     www.mkdir()
-    key, cert = peers.certificate(place.root / "tls")
+    key, cert, ca = peers.certificate(place.root / "tls")
     locations = """
         location /away { return 302 http://127.0.0.2:1/; }
         location /moved { return 301 /page.html; }
@@ -282,7 +280,7 @@ def test_web(kernel, place):
         (www / "robots.txt").write_text(f"User-agent: *\nDisallow: /p1\nSitemap: {at}/index.xml\n")
         (www / "page.html").write_bytes("<meta charset=iso-8859-1><title>Größe</title><p id=x>eins<p>zwei <a href='p1.html'>mehr</a>".encode("latin1"))
         (www / "feed.rss").write_text("<rss version='2.0'><channel><title>T</title><item><title>one</title><guid>1</guid></item></channel></rss>")
-        place.config(f'[tools]\nca_file = "{cert}"\n')
+        place.config(f'[tools]\nca_file = "{ca}"\n')
         wire = kernel("--allow-net=127.0.0.1").wire()
 
         call, refused = caller(wire, "sitemap-crawler")
@@ -312,12 +310,13 @@ def test_web(kernel, place):
         (www / "page.html").write_text("<p id=x>eins<p>drei")
         got = call(url=at + "/page.html", state_file="state.json")
         assert [change["type"] for change in got["changes"]] == ["modification"] and got["changes"][0]["new_content"] == "drei"
-        assert refused(url=at + "/teapot", state_file="state.json")[0] == "remote"
+        assert refused(url=at + "/teapot")[0] == "remote"
+        assert refused(url=at + "/p1.html", state_file="state.json")[0] == "tool", "of another page"
         assert call(url=at + "/page.html", state_file="state.json")["has_changes"] is False
 
         call, _ = caller(wire, "service-checker")
         got = call(target=f"127.0.0.1:{secure}", check_type="tls")
-        assert got["available"] and got["metadata"]["protocol"] == "TLSv1_3"
+        assert got["available"] and got["metadata"]["protocol"] in ("TLSv1_2", "TLSv1_3")
         assert call(target=at + "/teapot", check_type="http")["available"] is False
         call, _ = caller(wire, "url-analyzer")
         got = call(url=at + "/moved", fetch_metadata=True)["metadata"]
@@ -353,7 +352,7 @@ def test_media(kernel, place):
             reply = wire.tool("invoke", name="video_processor", params={"file_path": "cut"})
             assert reply["status"] == "ok" or reply["class"] == "tool", (name, part, reply)
     call(operation="thumbnail", file_path="a.mp4", target_path="t.png", timestamp_seconds=1, max_width=32)
-    assert PIL.open(place.work / "t.png").size == (32, 24)
+    assert Image.open(place.work / "t.png").size == (32, 24)
     assert call(operation="extract_frames", file_path="a.mp4", target_path="f/{}.jpg", count=5, interval_seconds=0.5)["count"] in (4, 5)
     assert call(operation="convert", file_path="a.mp4", target_path="b.webm", duration_seconds=0.5)["format"] == "webm"
     assert call(file_path="b.webm")["metadata"]["duration_seconds"] < 1
@@ -371,23 +370,23 @@ def test_media(kernel, place):
             assert (got["title"], got["artist"]) == ("Ton", "Ada"), (name, got)
     assert call(operation="convert", source_path="a.wav", target_path="b.mp3", bit_rate=64000, start_seconds=0.5)["format"] == "mp3"
     got = call(file_path="b.mp3")["metadata"]
-    assert got["bit_rate"] == 64000 and 1.4 < got["duration_seconds"] < 1.7
+    assert 60_000 < got["bit_rate"] < 70_000 and 1.4 < got["duration_seconds"] < 1.7
 
     call, refused = caller(wire, "image-processor")
-    picture = PIL.new("RGB", (60, 40), "red")
+    picture = Image.new("RGB", (60, 40), "red")
     picture.paste("blue", (0, 0, 30, 40))
-    exif = PIL.Exif()
+    exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "Maker"
     picture.save(place.work / "p.jpg", exif=exif, dpi=(300, 300), quality=95)
     got = call(file_path="p.jpg")["metadata"]
     assert got["dimensions"] == {"width": 60, "height": 40} and got["orientation"] == 6 and "Maker" in got["exif"]["Make"]
     done = call(operation="resize", source_path="p.jpg", target_path="q.png", width=20)
     # Upright: 40 wide and 60 high, blue above.
-    new = PIL.open(place.work / "q.png").convert("RGB")
+    new = Image.open(place.work / "q.png").convert("RGB")
     assert (done["width"], done["height"], new.size) == (20, 30, (20, 30))
     assert new.getpixel((10, 3))[2] > 200 and new.getpixel((10, 27))[0] > 200
     for mode, name in (("L", "l.png"), ("RGBA", "a.png"), ("P", "p.gif"), ("1", "b.png"), ("I;16", "i.png"), ("CMYK", "c.jpg"), ("LA", "la.png")):
-        PIL.new(mode, (8, 6)).save(place.work / name)
+        Image.new(mode, (8, 6)).save(place.work / name)
         for target in ("o.jpg", "o.png", "o.gif", "o.webp", "o.bmp", "o.tiff"):
             call(operation="convert", source_path=name, target_path=target)
-            assert PIL.open(place.work / target).size == (8, 6), (name, target)
+            assert Image.open(place.work / target).size == (8, 6), (name, target)

@@ -223,7 +223,9 @@ pub(super) fn run(params: Params, call: &Call) -> Result<Answer> {
         || operation == Operation::Query && params.query_type != QueryType::Select;
     let statements = match operation {
         Operation::Schema => Vec::new(),
-        Operation::Transaction if params.statements.is_empty() => return Err(Error::new(Class::Usage, "statements: missing")),
+        Operation::Transaction if params.statements.is_empty() => {
+            return Err(Error::new(Class::Usage, "statements: missing"));
+        }
         Operation::Transaction => params.statements,
         _ => {
             let query = required(params.query.filter(|query| !query.trim().is_empty()), "query")?;
@@ -242,12 +244,21 @@ pub(super) fn run(params: Params, call: &Call) -> Result<Answer> {
         }
         None => None,
     };
-    let mut sink =
-        Sink { columns: Vec::new(), rows: Vec::new(), most: params.max_rows, bytes: 0, file, count: 0, truncated: false };
+    let mut sink = Sink {
+        columns: Vec::new(),
+        rows: Vec::new(),
+        most: params.max_rows,
+        bytes: 0,
+        file,
+        count: 0,
+        truncated: false,
+    };
     let job = Job { statements, write, table: params.table };
     let started = Instant::now();
     let (kind, outcome) = match &place {
-        Place::Sqlite(path) if operation == Operation::Schema => ("sqlite", sqlite::schema(path, &job, call).map(Done::Tables)),
+        Place::Sqlite(path) if operation == Operation::Schema => {
+            ("sqlite", sqlite::schema(path, &job, call).map(Done::Tables))
+        }
         Place::Sqlite(path) => ("sqlite", sqlite::run(path, &job, &mut sink, call).map(Done::Rows)),
         Place::Server { kind, url } => {
             let schema = operation == Operation::Schema;
@@ -260,7 +271,8 @@ pub(super) fn run(params: Params, call: &Call) -> Result<Answer> {
     let answer = match outcome {
         Done::Tables(tables) => {
             let count = tables.len();
-            let result = json!({"database": named(&params.database), "database_type": kind, "tables": tables, "timestamp": now});
+            let result =
+                json!({"database": named(&params.database), "database_type": kind, "tables": tables, "timestamp": now});
             Answer::new("schema", result).message(format!("{count} tables"))
         }
         Done::Rows(affected) => {
@@ -303,9 +315,8 @@ fn place(database: &str, call: &Call) -> Result<Place> {
         None if database == "default" => {
             let names = ["DATABASE_POSTGRESQL_URL", "DATABASE_MYSQL_URL", "DATABASE_SQLITE_PATH", "DATABASE_URL"];
             names.iter().find_map(|name| std::env::var(name).ok()).ok_or_else(|| {
-                Error::new(Class::Config, "database: no default connection").hint(
-                    "Set tools.database.connections.default, or name a URL or a SQLite file.",
-                )
+                Error::new(Class::Config, "database: no default connection")
+                    .hint("Set tools.database.connections.default, or name a URL or a SQLite file.")
             })?
         }
         None => database.to_owned(),
@@ -335,8 +346,9 @@ fn place(database: &str, call: &Call) -> Result<Place> {
         password.strip_prefix('$').map(str::to_owned)
     });
     if let Some(name) = variable.filter(|_| connections.contains_key(database)) {
-        let secret = std::env::var(&name)
-            .map_err(|_| Error::new(Class::Config, format!("tools.database.connections.{database}: {name} is not set")))?;
+        let secret = std::env::var(&name).map_err(|_| {
+            Error::new(Class::Config, format!("tools.database.connections.{database}: {name} is not set"))
+        })?;
         _ = url.set_password(Some(&secret));
     }
     Ok(Place::Server { kind, url })
@@ -366,14 +378,22 @@ impl Server {
         let addresses = call.policy.check_host(&host, port)?;
         let mut tls = addresses.iter().any(|address| !address.ip().is_loopback());
         for (name, value) in url.query_pairs() {
-            match (name.to_lowercase().replace(['-', '_'], "").as_str(), value.to_lowercase().replace('_', "-").as_str()) {
+            match (
+                name.to_lowercase().replace(['-', '_'], "").as_str(),
+                value.to_lowercase().replace('_', "-").as_str(),
+            ) {
                 ("sslmode" | "ssl" | "tls", "disable" | "disabled" | "false" | "0") => tls = false,
-                ("sslmode" | "ssl" | "tls", "require" | "required" | "verify-ca" | "verify-full" | "verify-identity" | "true" | "1") => {
+                (
+                    "sslmode" | "ssl" | "tls",
+                    "require" | "required" | "verify-ca" | "verify-full" | "verify-identity" | "true" | "1",
+                ) => {
                     tls = true;
                 }
                 ("sslmode" | "ssl" | "tls", _) => {
                     return Err(Error::new(Class::Usage, format!("database: {name}={value}: disable or require"))
-                        .hint("With require the certificate is always verified; tools.ca_file names more authorities."));
+                        .hint(
+                            "With require the certificate is always verified; tools.ca_file names more authorities.",
+                        ));
                 }
                 _ => {
                     return Err(Error::new(Class::Usage, format!("database: {name}: not a parameter of its URL"))
@@ -483,7 +503,10 @@ mod tests {
         let many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) SELECT i FROM n";
         let got = run(json!({"operation": "query", "query": many, "output_file": "rows.jsonl"})).unwrap();
         assert_eq!((&got["row_count"], &got["results"]), (&json!(5000), &json!([])));
-        assert_eq!(std::fs::read_to_string(dir.path().join("rows.jsonl")).unwrap().lines().last(), Some("{\"i\":5000}"));
+        assert_eq!(
+            std::fs::read_to_string(dir.path().join("rows.jsonl")).unwrap().lines().last(),
+            Some("{\"i\":5000}")
+        );
     }
 
     #[test]
@@ -508,19 +531,25 @@ mod tests {
     #[test]
     fn wrong_calls_are_refused() {
         let query = |database: &str| json!({"operation": "query", "database": database, "query": "SELECT 1"});
-        bad("database_connector", &[
-            (json!({}), Class::Usage),
-            (json!({"operation": "query", "database": "a.db"}), Class::Usage),
-            (json!({"operation": "transaction", "database": "a.db"}), Class::Usage),
-            (query("nonsense"), Class::Usage),
-            (query("oracle://h/d"), Class::Usage),
-            (query("missing.db"), Class::NotFound),
-            (query("/etc/passwd"), Class::Denied),
-            (query("postgres://u:p@127.0.0.1/d"), Class::Denied),
-            (query("mysql://u:p@127.0.0.1/d"), Class::Denied),
-            (json!({"operation": "execute", "database": "postgres://127.0.0.1/", "query": "DROP TABLE t"}), Class::Denied),
-            (json!({"operation": "query", "database": "a.db", "query": "SELECT 1", "params": "x"}), Class::Usage),
-        ]);
+        bad(
+            "database_connector",
+            &[
+                (json!({}), Class::Usage),
+                (json!({"operation": "query", "database": "a.db"}), Class::Usage),
+                (json!({"operation": "transaction", "database": "a.db"}), Class::Usage),
+                (query("nonsense"), Class::Usage),
+                (query("oracle://h/d"), Class::Usage),
+                (query("missing.db"), Class::NotFound),
+                (query("/etc/passwd"), Class::Denied),
+                (query("postgres://u:p@127.0.0.1/d"), Class::Denied),
+                (query("mysql://u:p@127.0.0.1/d"), Class::Denied),
+                (
+                    json!({"operation": "execute", "database": "postgres://127.0.0.1/", "query": "DROP TABLE t"}),
+                    Class::Denied,
+                ),
+                (json!({"operation": "query", "database": "a.db", "query": "SELECT 1", "params": "x"}), Class::Usage),
+            ],
+        );
         assert_eq!(named("postgres://u:geheim@h/d"), "postgres://u:********@h/d");
     }
 }

@@ -178,7 +178,9 @@ fn variable(names: &[&str]) -> Option<String> {
 }
 
 fn mailbox(text: &str, parameter: &str) -> Result<Mailbox> {
-    text.trim().parse().map_err(|_| usage(format!("{parameter}: {text:?} is not an address")).hint("Such as Ada <ada@example.com>."))
+    text.trim()
+        .parse()
+        .map_err(|_| usage(format!("{parameter}: {text:?} is not an address")).hint("Such as Ada <ada@example.com>."))
 }
 
 fn people(people: &People, parameter: &str) -> Result<Vec<Mailbox>> {
@@ -222,7 +224,8 @@ pub(super) fn run(params: Params, call: &Call) -> Result<Answer> {
     result["response"] = sent.response.into();
     result["timestamp"] = timestamp(SystemTime::now()).into();
     let count = message.envelope().to().len();
-    Ok(Answer::new("send", result).message(format!("accepted for {count} recipient{}", if count == 1 { "" } else { "s" })))
+    Ok(Answer::new("send", result)
+        .message(format!("accepted for {count} recipient{}", if count == 1 { "" } else { "s" })))
 }
 
 fn mail(params: Params, call: &Call) -> Result<Mail> {
@@ -242,7 +245,8 @@ fn mail(params: Params, call: &Call) -> Result<Mail> {
                 (files::read(path, call)?, Some(name))
             }
             (None, Some(content)) => {
-                let bytes = STANDARD.decode(content).map_err(|e| usage(format!("attachments.content: not base64: {e}")))?;
+                let bytes =
+                    STANDARD.decode(content).map_err(|e| usage(format!("attachments.content: not base64: {e}")))?;
                 (bytes, None)
             }
             _ => return Err(usage("attachments: each needs a path or a content".into())),
@@ -293,7 +297,8 @@ fn media_type(name: &str) -> &'static str {
 }
 
 fn message(mail: &Mail) -> Result<Message> {
-    let mut builder: MessageBuilder = Message::builder().from(mail.from.clone()).subject(mail.subject.clone()).message_id(None);
+    let mut builder: MessageBuilder =
+        Message::builder().from(mail.from.clone()).subject(mail.subject.clone()).message_id(None);
     for to in &mail.to {
         builder = builder.to(to.clone());
     }
@@ -309,7 +314,11 @@ fn message(mail: &Mail) -> Result<Message> {
     }
     let wrong = |e: lettre::error::Error| usage(format!("message: {e}"));
     let alone = || if mail.html { SinglePart::html(mail.body.clone()) } else { SinglePart::plain(mail.body.clone()) };
-    let both = mail.text.as_ref().filter(|_| mail.html).map(|text| MultiPart::alternative_plain_html(text.clone(), mail.body.clone()));
+    let both = mail
+        .text
+        .as_ref()
+        .filter(|_| mail.html)
+        .map(|text| MultiPart::alternative_plain_html(text.clone(), mail.body.clone()));
     if mail.files.is_empty() {
         return match both {
             Some(both) => builder.multipart(both).map_err(wrong),
@@ -357,7 +366,14 @@ mod tests {
         });
         let got = run("email_sender", params, &call).unwrap();
         let text = got["result"]["message"].as_str().unwrap();
-        for part in ["Reply-To: r@example.com", "multipart/alternative", "text/html", "filename=\"a.bin\"", "AP8B", "Message-ID: <"] {
+        for part in [
+            "Reply-To: r@example.com",
+            "multipart/alternative",
+            "text/html",
+            "filename=\"a.bin\"",
+            "AP8B",
+            "Message-ID: <",
+        ] {
             assert!(text.contains(part), "{part} {text}");
         }
         assert!(!text.contains("secret@"), "{text}");
@@ -370,22 +386,28 @@ mod tests {
             all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             all
         };
-        bad("email_sender", &[
-            (json!({}), Class::Usage),
-            (with(json!({"to": []})), Class::Usage),
-            (with(json!({"to": "nonsense"})), Class::Usage),
-            (with(json!({"to": "a@b.c\r\nBcc: d@e.f"})), Class::Usage),
-            (with(json!({"from": "x"})), Class::Usage),
-            (with(json!({"from": ""})), Class::Usage),
-            (with(json!({"attachments": [{}]})), Class::Usage),
-            (with(json!({"attachments": [{"content": "!", "filename": "a"}]})), Class::Usage),
-            (with(json!({"attachments": [{"content": "YQ=="}]})), Class::Usage),
-            (with(json!({"attachments": [{"content": "YQ==", "filename": "a", "content_type": "nonsense"}]})), Class::Usage),
-            (with(json!({"attachments": [{"path": "/etc/passwd"}]})), Class::Denied),
-            (with(json!({"attachments": [{"path": "missing"}]})), Class::NotFound),
-            (with(json!({"operation": "send"})), Class::Config),
-            (with(json!({"operation": "send", "provider": "ses"})), Class::Config),
-            (with(json!({"operation": "send", "provider": "sendgrid"})), Class::Config),
-        ]);
+        bad(
+            "email_sender",
+            &[
+                (json!({}), Class::Usage),
+                (with(json!({"to": []})), Class::Usage),
+                (with(json!({"to": "nonsense"})), Class::Usage),
+                (with(json!({"to": "a@b.c\r\nBcc: d@e.f"})), Class::Usage),
+                (with(json!({"from": "x"})), Class::Usage),
+                (with(json!({"from": ""})), Class::Usage),
+                (with(json!({"attachments": [{}]})), Class::Usage),
+                (with(json!({"attachments": [{"content": "!", "filename": "a"}]})), Class::Usage),
+                (with(json!({"attachments": [{"content": "YQ=="}]})), Class::Usage),
+                (
+                    with(json!({"attachments": [{"content": "YQ==", "filename": "a", "content_type": "nonsense"}]})),
+                    Class::Usage,
+                ),
+                (with(json!({"attachments": [{"path": "/etc/passwd"}]})), Class::Denied),
+                (with(json!({"attachments": [{"path": "missing"}]})), Class::NotFound),
+                (with(json!({"operation": "send"})), Class::Config),
+                (with(json!({"operation": "send", "provider": "ses"})), Class::Config),
+                (with(json!({"operation": "send", "provider": "sendgrid"})), Class::Config),
+            ],
+        );
     }
 }

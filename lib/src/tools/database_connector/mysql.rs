@@ -85,7 +85,8 @@ pub(super) async fn run(url: &Url, job: &Job, sink: &mut Sink, call: &Call) -> R
         }
         sink.columns(columns.iter().map(|column| (column.name_str().into_owned(), type_name(column))));
         while let Some(row) = result.next().await.map_err(wrong)? {
-            let values = row.unwrap().into_iter().zip(&columns).map(|(value, column)| json_value(value, column)).collect();
+            let values =
+                row.unwrap().into_iter().zip(&columns).map(|(value, column)| json_value(value, column)).collect();
             if !sink.push(values, call)? {
                 if !job.write {
                     // The rest is not wanted; neither is the connection.
@@ -113,10 +114,8 @@ pub(super) async fn schema(url: &Url, job: &Job, call: &Call) -> Result<Vec<Valu
         WHERE (t.table_schema = DATABASE() OR DATABASE() IS NULL \
         AND t.table_schema NOT IN ('information_schema', 'mysql', 'performance_schema', 'sys')) \
         AND (? IS NULL OR t.table_name = ?) ORDER BY t.table_schema, t.table_name, c.ordinal_position";
-    let rows: Vec<mysql_async::Row> = connection
-        .exec(query, (&job.table, &job.table))
-        .await
-        .map_err(|e| fault(&server, &e))?;
+    let rows: Vec<mysql_async::Row> =
+        connection.exec(query, (&job.table, &job.table)).await.map_err(|e| fault(&server, &e))?;
     let row = |row: mysql_async::Row| {
         let cell = |index: usize| match row.as_ref(index) {
             Some(mysql_async::Value::Bytes(text)) => String::from_utf8_lossy(text).into(),
@@ -177,7 +176,8 @@ fn json_value(value: mysql_async::Value, column: &Column) -> Value {
         }
         mysql_async::Value::Bytes(bytes) => {
             let binary = column.character_set() == 63 && column.flags().contains(ColumnFlags::BINARY_FLAG);
-            let plain = matches!(column.column_type(), ColumnType::MYSQL_TYPE_NEWDECIMAL | ColumnType::MYSQL_TYPE_DECIMAL);
+            let plain =
+                matches!(column.column_type(), ColumnType::MYSQL_TYPE_NEWDECIMAL | ColumnType::MYSQL_TYPE_DECIMAL);
             if column.column_type() == ColumnType::MYSQL_TYPE_JSON {
                 return serde_json::from_slice(&bytes).unwrap_or_default();
             }

@@ -27,7 +27,8 @@ type Fault = Box<dyn std::error::Error + Sync + Send>;
 fn fault(server: &Server, error: &tokio_postgres::Error) -> Error {
     match error.as_db_error() {
         Some(said) => {
-            let error = Error::new(Class::Tool, format!("{}: {} ({})", server.host, said.message(), said.code().code()));
+            let error =
+                Error::new(Class::Tool, format!("{}: {} ({})", server.host, said.message(), said.code().code()));
             match said.hint() {
                 Some(hint) => error.hint(hint.replace('\n', " ")),
                 None => error,
@@ -54,7 +55,9 @@ impl TlsConnect<TcpStream> for Rustls {
     type Future = Pin<Box<dyn Future<Output = std::io::Result<Encrypted>> + Send>>;
 
     fn connect(self, stream: TcpStream) -> Self::Future {
-        Box::pin(async move { tokio_rustls::TlsConnector::from(self.config).connect(self.name, stream).await.map(Encrypted) })
+        Box::pin(async move {
+            tokio_rustls::TlsConnector::from(self.config).connect(self.name, stream).await.map(Encrypted)
+        })
     }
 }
 
@@ -83,11 +86,17 @@ impl AsyncWrite for Encrypted {
         Pin::new(&mut self.0).poll_write(context, bytes)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<std::io::Result<()>> {
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
         Pin::new(&mut self.0).poll_flush(context)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<std::io::Result<()>> {
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(context)
     }
 }
@@ -109,7 +118,8 @@ async fn connect(url: &Url, call: &Call) -> Result<(Client, Server)> {
         let name = ServerName::try_from(server.host.clone()).map_err(|e| server.fault(e))?;
         let tls = Rustls { name, config: net::tls_config(call.settings.ca_file.as_deref())? };
         let (client, connection) = config.connect_raw(stream, tls).await.map_err(|e| {
-            fault(&server, &e).hint("Without TLS: add ?sslmode=disable. With a certificate of one's own: set tools.ca_file.")
+            fault(&server, &e)
+                .hint("Without TLS: add ?sslmode=disable. With a certificate of one's own: set tools.ca_file.")
         })?;
         tokio::spawn(connection);
         client
@@ -130,8 +140,12 @@ async fn connect(url: &Url, call: &Call) -> Result<(Client, Server)> {
 /// Runs the statements in one transaction; how many rows they changed.
 pub(super) async fn run(url: &Url, job: &Job, sink: &mut Sink, call: &Call) -> Result<u64> {
     for one in &job.statements {
-        let first = one.query.trim_start().split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_uppercase();
-        if matches!(first.as_str(), "COPY" | "BEGIN" | "START" | "COMMIT" | "ROLLBACK" | "END" | "ABORT" | "SAVEPOINT" | "LISTEN") {
+        let first =
+            one.query.trim_start().split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_uppercase();
+        if matches!(
+            first.as_str(),
+            "COPY" | "BEGIN" | "START" | "COMMIT" | "ROLLBACK" | "END" | "ABORT" | "SAVEPOINT" | "LISTEN"
+        ) {
             return Err(Error::new(Class::Usage, format!("query: {first}: not supported here"))
                 .hint("Statements run in one transaction of their own; transaction takes several."));
         }
@@ -147,14 +161,17 @@ pub(super) async fn run(url: &Url, job: &Job, sink: &mut Sink, call: &Call) -> R
             return Err(Error::new(Class::Usage, format!("params: {} for {wanted} placeholders", one.params.len())));
         }
         if !statement.columns().is_empty() {
-            sink.columns(statement.columns().iter().map(|column| (column.name().to_owned(), column.type_().name().to_owned())));
+            sink.columns(
+                statement.columns().iter().map(|column| (column.name().to_owned(), column.type_().name().to_owned())),
+            );
         }
         let count = statement.columns().len();
         let rows = client.query_raw(&statement, one.params.iter().map(Bound)).await.map_err(wrong)?;
         let mut rows = std::pin::pin!(rows);
         let mut whole = true;
         while let Some(row) = rows.try_next().await.map_err(wrong)? {
-            let values = (0..count).map(|index| row.try_get::<_, Option<Cell>>(index).map(|cell| cell.map_or(Value::Null, |cell| cell.0)));
+            let values = (0..count)
+                .map(|index| row.try_get::<_, Option<Cell>>(index).map(|cell| cell.map_or(Value::Null, |cell| cell.0)));
             if !sink.push(values.collect::<Result<_, _>>().map_err(wrong)?, call)? {
                 whole = false;
                 break;
@@ -385,12 +402,19 @@ mod tests {
 
     #[test]
     fn dates_and_numbers_are_written_as_the_server_does() {
-        for (days, text) in [(0, "2000-01-01"), (-1, "1999-12-31"), (59, "2000-02-29"), (8780, "2024-01-15"), (-730_426, "0001-02-29 BC")] {
+        for (days, text) in [
+            (0, "2000-01-01"),
+            (-1, "1999-12-31"),
+            (59, "2000-02-29"),
+            (8780, "2024-01-15"),
+            (-730_426, "0001-02-29 BC"),
+        ] {
             assert_eq!(date(days), text);
         }
         assert_eq!(moment(-1, "Z"), "1999-12-31T23:59:59.999999Z");
         assert_eq!(clock(37_800_500_000), "10:30:00.5");
-        let numeric = |parts: &[u16]| numeric(&parts.iter().flat_map(|part| part.to_be_bytes()).collect::<Vec<_>>()).unwrap();
+        let numeric =
+            |parts: &[u16]| numeric(&parts.iter().flat_map(|part| part.to_be_bytes()).collect::<Vec<_>>()).unwrap();
         assert_eq!(numeric(&[2, 1, 0, 2, 12, 3456]), "123456.00");
         assert_eq!(numeric(&[2, 0, 0x4000, 3, 1, 500]), "-1.050");
         assert_eq!(numeric(&[1, 0xffff, 0, 4, 12]), "0.0012");

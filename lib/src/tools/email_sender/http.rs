@@ -32,9 +32,10 @@ fn refused(provider: &str, response: &Response) -> Error {
 
 /// SendGrid: `POST /v3/mail/send`.
 pub(super) fn sendgrid(mail: &Mail, call: &Call) -> Result<Sent> {
-    let key = variable(&["EMAIL_SENDGRID_API_KEY", "LLMSPELL_API_KEY_SENDGRID", "SENDGRID_API_KEY"]).ok_or_else(|| {
-        Error::new(Class::Config, "sendgrid: no key").hint("Set SENDGRID_API_KEY in the environment of the kernel.")
-    })?;
+    let key =
+        variable(&["EMAIL_SENDGRID_API_KEY", "LLMSPELL_API_KEY_SENDGRID", "SENDGRID_API_KEY"]).ok_or_else(|| {
+            Error::new(Class::Config, "sendgrid: no key").hint("Set SENDGRID_API_KEY in the environment of the kernel.")
+        })?;
     let list = |people: &[lettre::message::Mailbox]| people.iter().map(person).collect::<Vec<_>>();
     let mut to = json!({"to": list(&mail.to)});
     for (name, people) in [("cc", &mail.cc), ("bcc", &mail.bcc)] {
@@ -53,14 +54,13 @@ pub(super) fn sendgrid(mail: &Mail, call: &Call) -> Result<Sent> {
         body["reply_to"] = person(reply_to);
     }
     if !mail.files.is_empty() {
-        let file = |file: &super::File| {
-            json!({"content": STANDARD.encode(&file.bytes), "filename": file.name, "type": file.kind, "disposition": "attachment"})
-        };
+        let file = |file: &super::File| json!({"content": STANDARD.encode(&file.bytes), "filename": file.name, "type": file.kind, "disposition": "attachment"});
         body["attachments"] = mail.files.iter().map(file).collect();
     }
     let url = endpoint("sendgrid", "https://api.sendgrid.com", "/v3/mail/send", call)?;
     let request = Request::new("POST", url, &call.settings)?.stay();
-    let response = request.header(Header::new("authorization", &format!("Bearer {key}"), true)?).json(&body)?.send(call)?;
+    let response =
+        request.header(Header::new("authorization", &format!("Bearer {key}"), true)?).json(&body)?.send(call)?;
     if !response.is_success() {
         return Err(refused("sendgrid", &response));
     }
@@ -69,9 +69,13 @@ pub(super) fn sendgrid(mail: &Mail, call: &Call) -> Result<Sent> {
 
 /// SES: `POST /v2/email/outbound-emails` with the whole message.
 pub(super) fn ses(envelope: &Envelope, message: &[u8], call: &Call) -> Result<Sent> {
-    let missing = |what: &str| Error::new(Class::Config, format!("ses: no {what}")).hint("Set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION in the environment of the kernel.");
+    let missing = |what: &str| {
+        Error::new(Class::Config, format!("ses: no {what}"))
+            .hint("Set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION in the environment of the kernel.")
+    };
     let id = variable(&["EMAIL_SES_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID"]).ok_or_else(|| missing("access key"))?;
-    let secret = variable(&["EMAIL_SES_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY"]).ok_or_else(|| missing("secret key"))?;
+    let secret =
+        variable(&["EMAIL_SES_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY"]).ok_or_else(|| missing("secret key"))?;
     let region = call.settings.email.ses_region.clone();
     let region = region.or_else(|| variable(&["EMAIL_SES_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"]));
     let region = region.ok_or_else(|| missing("region"))?;
@@ -85,7 +89,16 @@ pub(super) fn ses(envelope: &Envelope, message: &[u8], call: &Call) -> Result<Se
     let url = endpoint("ses", &usual, "/v2/email/outbound-emails", call)?;
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(['-', ':'], "");
     let token = variable(&["AWS_SESSION_TOKEN"]);
-    let authorization = sign(&Signed { url: &url, body: &body, id: &id, secret: &secret, token: token.as_deref(), region: &region, service: "ses", now: &now });
+    let authorization = sign(&Signed {
+        url: &url,
+        body: &body,
+        id: &id,
+        secret: &secret,
+        token: token.as_deref(),
+        region: &region,
+        service: "ses",
+        now: &now,
+    });
     let mut request = Request::new("POST", url, &call.settings)?.stay();
     request = request.header(Header::new("x-amz-date", &now, false)?);
     if let Some(token) = &token {
@@ -164,7 +177,13 @@ mod tests {
     fn headers_name_what_was_signed() {
         let url = Url::parse("https://email.us-east-1.amazonaws.com/v2/email/outbound-emails").unwrap();
         let signed = Signed {
-            url: &url, body: "{}", id: "ID", secret: "S", token: Some("T"), region: "us-east-1", service: "ses",
+            url: &url,
+            body: "{}",
+            id: "ID",
+            secret: "S",
+            token: Some("T"),
+            region: "us-east-1",
+            service: "ses",
             now: "20240115T103000Z",
         };
         let header = sign(&signed);

@@ -16,7 +16,8 @@ use crate::tools::{Call, rounds};
 pub(super) fn send(envelope: &Envelope, message: &[u8], call: &Call) -> Result<Sent> {
     let settings = &call.settings.email;
     let host = settings.smtp_host.clone().or_else(|| variable(&["EMAIL_SMTP_HOST"])).ok_or_else(|| {
-        Error::new(Class::Config, "smtp: no server").hint("Set tools.email.smtp_host, and EMAIL_SMTP_PASSWORD in the environment.")
+        Error::new(Class::Config, "smtp: no server")
+            .hint("Set tools.email.smtp_host, and EMAIL_SMTP_PASSWORD in the environment.")
     })?;
     let port = settings.smtp_port.or_else(|| variable(&["EMAIL_SMTP_PORT"])?.parse().ok());
     let port = port.unwrap_or(if settings.tls == MailTls::Tls { 465 } else { 587 });
@@ -46,7 +47,11 @@ fn fault(host: &str, error: &lettre::transport::smtp::Error) -> Error {
     let text = format!("{host}: {error}{cause}").replace(['\r', '\n'], " ");
     let class = if error.is_permanent() { Class::Tool } else { Class::Remote };
     let text = Error::new(class, text);
-    if error.is_tls() { text.hint("tools.ca_file names more authorities; tools.email.tls says how it is encrypted.") } else { text }
+    if error.is_tls() {
+        text.hint("tools.ca_file names more authorities; tools.email.tls says how it is encrypted.")
+    } else {
+        text
+    }
 }
 
 /// A connection that said hello and is encrypted as it has to be.
