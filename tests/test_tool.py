@@ -2,6 +2,7 @@
 import json
 import os
 import signal
+import subprocess
 
 import pytest
 from conftest import WAIT, Watched, children, ended, tools
@@ -254,3 +255,65 @@ def test_timeout(run, server, kernel):
     kernel(f"--allow-net={server.host}")
     done = run("tool", "--timeout", "300ms", "invoke", "http_request", f"input={server.url}/slow", timeout=WAIT)
     assert done.code == 7, done
+
+
+# Many calls, parts, raw results.
+
+
+def test_lines_are_answered_in_order(tool):
+    lines = "".join(json.dumps({"input": f"{n}+1"}) + "\n" for n in range(200))
+    for jobs in ("1", "8"):
+        done = tool("invoke", "calculator", "--jsonl", "--jobs", jobs, input=lines)
+        assert (done.code, done.err) == (0, ""), done
+        assert [json.loads(line)["result"]["result"] for line in done.out.splitlines()] == list(range(1, 201))
+    assert tool("invoke", "calculator", "--jsonl", input="").out == ""
+
+
+def test_a_bad_line_is_answered_in_its_place(tool):
+    done = tool("invoke", "calculator", "--jsonl", "--jobs", "3", input='{"input": "1"}\n\nnonsense\n{"input": "1 +"}\n{"input": "2"}')
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    assert [row["status"] for row in rows] == ["ok", "error", "error", "ok"] and done.code == 2
+    assert [row.get("class") for row in rows[1:3]] == ["usage", "tool"] and rows[3]["result"]["result"] == 2
+
+
+def test_lines_are_answered_while_more_may_come(start, kernel):
+    kernel()
+    child = start("tool", "invoke", "calculator", "--jsonl", stdin=subprocess.PIPE)
+    for n in (1, 2):
+        child.stdin.write(json.dumps({"input": str(n)}).encode() + b"\n")
+        child.stdin.flush()
+        assert json.loads(child.stdout.readline())["result"]["result"] == n
+    child.stdin.close()
+    assert ended(child) == 0
+
+
+def test_raw(tool, place):
+    place.write("a.txt", "no line end")
+    done = tool("invoke", "file_operations", "operation=read", "path=a.txt", "--raw")
+    assert (done.code, done.out) == (0, "no line end")
+    done = tool("invoke", "file_search", "path=.", "pattern=x", "--raw")
+    assert done.code in (0, 2) and (done.code == 0 or "neither text nor bytes" in done.err)
+
+
+def test_portions_are_shown(run, kernel, place):
+    kernel()
+    with open(place.work / "zeros", "wb") as file:
+        file.truncate(256 << 20)
+    done = run("tool", "invoke", "hash_calculator", "operation=hash", "file=zeros", "--stream")
+    assert done.code == 0 and len(done.out.strip()) == 64 and "100%" in done.err, done
+
+
+def test_limits_of_the_configuration(run, place):
+    place.config('[tools]\ndeny = ["category:utility"]\nmax_result_size = 100\n')
+    done = run("tool", "invoke", "calculator", "input=1")
+    assert done.code == 4 and "tools.deny" in done.err
+    place.write("big.txt", "x" * 1000)
+    done = run("tool", "invoke", "file_operations", "operation=read", "path=big.txt", "--json")
+    assert done.json()["metadata"]["truncated"] is True and len(done.json()["text"]) < 100
+    place.config("[tools]\nrate_limit_per_minute = 2\n")
+    done = run("tool", "invoke", "calculator", "--jsonl", input='{"input": "1"}\n' * 3)
+    assert [json.loads(line)["status"] for line in done.out.splitlines()] == ["ok", "ok", "error"] and done.code == 9
+
+
+def test_tools_of_other_builds_are_named(tool):
+    assert tool("list", "--available", "--json").json()["count"] == len(TOOLS)

@@ -30,7 +30,7 @@ pub enum Class {
     Timeout,
     /// The other side (a kernel, a server) failed or went away.
     Remote,
-    /// A spending limit was reached.
+    /// A spending or rate limit was reached.
     Budget,
     /// This build was made without it.
     Absent,
@@ -81,7 +81,7 @@ pub const CLASSES: &[ClassRow] = &[
     row(Class::Conflict, "conflict", 6, "ConflictError", "conflict", "In use or held by another."),
     row(Class::Timeout, "timeout", 7, "TimeoutError", "timeout", "A time limit was reached."),
     row(Class::Remote, "remote", 8, "RemoteError", "remote_error", "A kernel or server failed or went away."),
-    row(Class::Budget, "budget", 9, "BudgetError", "budget", "A spending limit was reached."),
+    row(Class::Budget, "budget", 9, "BudgetError", "budget", "A spending or rate limit was reached."),
     row(Class::Absent, "absent", 10, "AbsentError", "not_in_build", "Not in this build."),
     row(Class::Bug, "bug", 70, "InternalError", "internal_error", "A fault in llmspell itself."),
     row(Class::System, "system", 74, "SystemError", "system_error", "The operating system failed."),

@@ -8,12 +8,12 @@ use serde_json::Value;
 use tokio::runtime::{Builder, Handle, Runtime as Pool};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::config::{Changes, Config};
+use crate::config::{Changes, Config, Tools};
 use crate::error::{Class, Error, Result};
 use crate::home::Home;
 use crate::security::Policy;
 use crate::state::State;
-use crate::tools::{Call, Cancel, Progress, Registry};
+use crate::tools::{Call, Cancel, Portion, Progress, Registry};
 
 /// Most tool calls at the same time that can be configured.
 const MOST_TOOLS: usize = 256;
@@ -30,6 +30,8 @@ pub struct Runtime {
     pub registry: Arc<Registry>,
     /// What is remembered.
     pub state: State,
+    /// `[tools]` of `now`, for every call.
+    settings: RwLock<Arc<Tools>>,
     slots: Arc<Semaphore>,
     pool: OnceLock<Pool>,
 }
@@ -43,6 +45,10 @@ pub struct CallOptions {
     pub timeout: Option<Duration>,
     /// Where progress goes.
     pub progress: Option<Progress>,
+    /// Where it is told how much is done.
+    pub portion: Option<Portion>,
+    /// Where parts of the result go.
+    pub output: Option<Progress>,
 }
 
 /// Stops a job that was started with [`Runtime::start`].
@@ -68,7 +74,17 @@ impl Runtime {
         let registry = Arc::new(Registry::new());
         let state = State::new(config.state.durable);
         let now = RwLock::new(Arc::new(config.clone()));
-        Arc::new(Runtime { state, config, now, policy: Arc::new(policy), registry, slots, pool: OnceLock::new() })
+        let settings = RwLock::new(Arc::new(config.tools.clone()));
+        Arc::new(Runtime {
+            state,
+            settings,
+            config,
+            now,
+            policy: Arc::new(policy),
+            registry,
+            slots,
+            pool: OnceLock::new(),
+        })
     }
 
     /// The configuration as it is now: keys that may change while a kernel runs are to be read here.
@@ -82,6 +98,7 @@ impl Runtime {
         let old = self.now();
         let (merged, changes) = old.merge(new);
         let (before, after) = (slots(&old), slots(&merged));
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(merged.tools.clone());
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(merged);
         if after > before {
             self.slots.add_permits(after - before);
@@ -118,7 +135,19 @@ impl Runtime {
         done: impl FnOnce(Result<Value>) + Send + 'static,
     ) -> JobHandle {
         let (registry, name) = (Arc::clone(&self.registry), name.to_owned());
+        let timeout = options.timeout.or_else(|| self.timeout_of(&name));
+        let options = CallOptions { timeout, ..options };
         self.start(options, move |call| registry.invoke(&name, params, call), done)
+    }
+
+    /// The time limit the configuration gives the tool `name`, if it gives it its own.
+    #[must_use]
+    pub fn timeout_of(&self, name: &str) -> Option<Duration> {
+        let settings = Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner));
+        let timeouts = &settings.timeouts;
+        // Nobody looks for the name of a tool in an empty table.
+        let seconds = (!timeouts.is_empty()).then(|| timeouts.get(self.registry.canonical(name)?)).flatten();
+        seconds.map(|seconds| Duration::from_secs((*seconds).into()))
     }
 
     /// Runs `work` on the pool, at most `max_concurrent_tools` at a time, with its deadline counted from now,
@@ -132,9 +161,11 @@ impl Runtime {
         let limit = options.timeout.unwrap_or_else(|| self.now().kernel.tools.tool_timeout);
         let deadline = (!limit.is_zero()).then(|| Instant::now() + limit);
         let mut call = Call::new(Arc::clone(&self.policy));
-        call.settings = Arc::new(self.config.tools.clone());
+        call.settings = Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner));
         call.deadline = deadline;
         call.progress = options.progress;
+        call.portion = options.portion;
+        call.output = options.output;
         if let Some(cwd) = options.cwd {
             call.cwd = cwd;
         }

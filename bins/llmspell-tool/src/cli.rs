@@ -33,7 +33,9 @@ pub(crate) enum Action {
     /// What one tool does and takes.
     Info { name: String, schema: bool },
     /// Run a tool.
-    Invoke { name: String, params: Params, stream: bool },
+    Invoke { name: String, params: Params, stream: bool, raw: bool },
+    /// Run a tool once for each line of standard input.
+    Lines { name: String, jobs: usize },
     /// Which tools are about `query`.
     Search { query: String, category: Option<String> },
     /// Run the worked examples of tools.
@@ -116,6 +118,9 @@ pub(crate) struct Draft {
     pairs: Vec<Pair>,
     schema: bool,
     stream: bool,
+    raw: bool,
+    jsonl: bool,
+    jobs: Option<usize>,
     all: bool,
     available: bool,
 }
@@ -157,6 +162,19 @@ impl Draft {
 
     fn invoke(mut self) -> Result<Args> {
         let pairs = std::mem::take(&mut self.pairs);
+        if self.jsonl {
+            if self.params.is_some() || !pairs.is_empty() {
+                return Err(Error::new(Class::Usage, "--jsonl: the parameters come from standard input"));
+            }
+            let action = Action::Lines { name: self.tool(), jobs: self.jobs.unwrap_or(1) };
+            return self.ask(action);
+        }
+        if self.jobs.is_some() {
+            return Err(Error::new(Class::Usage, "--jobs: only with --jsonl"));
+        }
+        if self.raw && self.format != Format::Text {
+            return Err(Error::new(Class::Usage, "--raw: not together with --json or --format"));
+        }
         let params = match self.params.take() {
             Some(_) if !pairs.is_empty() => {
                 return Err(Error::new(Class::Usage, format!("{}: not together with --params", pairs[0].name)));
@@ -164,7 +182,7 @@ impl Draft {
             Some(params) => params,
             None => Params::Pairs(pairs),
         };
-        let action = Action::Invoke { name: self.tool(), params, stream: self.stream };
+        let action = Action::Invoke { name: self.tool(), params, stream: self.stream, raw: self.raw };
         self.ask(action)
     }
 
@@ -277,8 +295,11 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
         .about(&["Prints what TOOL does, its parameters, what it may touch and its worked examples."])
         .flags(&[Group::new(
             "Choosing",
-            &[Flag::switch("show-schema", |draft: &mut Draft| draft.schema = true)
-                .doc("Print the JSON Schema of the parameters as well.")],
+            &[
+                Flag::switch("schema", |draft: &mut Draft| draft.schema = true)
+                    .doc("Print the JSON Schema of the parameters as well."),
+                Flag::switch("show-schema", |draft: &mut Draft| draft.schema = true).doc("The same as `--schema`."),
+            ],
         )])
         .operands(&[TOOL])
         .make(|mut draft| {
@@ -303,8 +324,24 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
                     "Take the parameters from the object JSON. With `-` it is read from standard input, with \
                          `@FILE` from FILE.",
                 ),
-                Flag::switch("stream", |draft: &mut Draft| draft.stream = true)
-                    .doc("Show progress on standard error even where it is no terminal."),
+                Flag::switch("jsonl", |draft: &mut Draft| draft.jsonl = true).doc(
+                    "Run TOOL once for each line of standard input. Each line is an object of parameters, and each line \
+                         that is printed is the answer to one, in the same order. The status is that of the first \
+                         call that failed.",
+                ),
+                Flag::value("jobs", "N", |draft: &mut Draft, value| {
+                    draft.jobs = Some(value.parse::<std::num::NonZeroU8>("a number from 1 to 255")?.get().into());
+                    Ok(())
+                })
+                .doc("With `--jsonl`, run N calls at the same time."),
+                Flag::switch("stream", |draft: &mut Draft| draft.stream = true).doc(
+                    "Show progress even where standard error is no terminal. Parts of the result that are there before \
+                         its end are printed as they come.",
+                ),
+                Flag::switch("raw", |draft: &mut Draft| draft.raw = true).doc(
+                    "Print the text or the bytes of the result and nothing else. No line end is added, and base64 is \
+                         decoded.",
+                ),
             ],
         )])
         .operands(&[
@@ -356,6 +393,15 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
     Example::new("Run it with less typing.", "llmspell-tool invoke calculator expression='2 + 2 * 3'").prints("8\n"),
     Example::new("Give it a file's text.", "llmspell-tool invoke hash_calculator operation=hash input=@notes.txt"),
     Example::new("Hand a result to another program.", "llmspell-tool list --json | jq -r '.tools[].name'"),
+    Example::new(
+        "Run it for each line.",
+        "printf '{\"input\": \"%s\"}\\n' 1+1 2+2 | llmspell-tool invoke calculator --jsonl --jobs 2 | jq .result.result",
+    )
+    .prints("2\n4\n"),
+    Example::new(
+        "Find lines in files.",
+        "llmspell-tool invoke file_search pattern=print path=. recursive=true --json | jq -r '.result.matches[].file_path'",
+    ),
     Example::new("Find a tool.", "llmspell-tool search \"file system\""),
     Example::new("Test every tool.", "llmspell-tool test --all"),
     Example::new("Ask the kernel on a port.", "llmspell-tool --kernel 59000 list"),
@@ -395,7 +441,12 @@ mod tests {
         let params = r#"{"expression": "2 + 2 * 3"}"#;
         assert_eq!(
             action(&["invoke", "calculator", "--params", params]),
-            Action::Invoke { name: "calculator".into(), params: Params::Json(params.into()), stream: false }
+            Action::Invoke {
+                name: "calculator".into(),
+                params: Params::Json(params.into()),
+                stream: false,
+                raw: false
+            }
         );
         assert_eq!(action(&["search", "file system"]), Action::Search { query: "file system".into(), category: None });
         assert_eq!(action(&["test", "file_reader"]), Action::Test { tools: Tools::Named(vec!["file_reader".into()]) });
@@ -455,6 +506,9 @@ mod tests {
             ("list --source mcp:x", r#"--source: "mcp:x" is unknown, choose local"#),
             ("-k x --allow-net list", "permissions: a running kernel has its own"),
             ("list --stream", "--stream: unknown flag"),
+            ("invoke t --jsonl a=1", "--jsonl: the parameters come from standard input"),
+            ("invoke t --jobs 2", "--jobs: only with --jsonl"),
+            ("invoke t --raw --json", "--raw: not together with --json or --format"),
         ] {
             let error = args(&CLI, line.split_whitespace()).unwrap_err();
             assert_eq!((error.class(), error.text()), (Class::Usage, text), "{line}");

@@ -6,13 +6,13 @@ mod show;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{IsTerminal, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
 
 use cli::{Action, Args, Content, Format, Pair, Params, Tools};
-use llmspell::cli::{Permissions, Talk, Target, main as program};
-use llmspell::client::{self, Client, Event, Private, Watch};
+use llmspell::cli::{Permissions, Progress, Talk, Target, main as program, print};
+use llmspell::client::{self, Client, Event, Many, Private, Watch};
 use llmspell::daemon::signal_fd;
 use llmspell::error::{Class, Error, Result};
 use llmspell::home::Home;
@@ -39,19 +39,35 @@ fn run(args: Args) -> Result<u8> {
     let answered = kernel.answer(&args, params);
     match answered {
         Err(error) if args.format != Format::Text => {
-            let row = error.class().row();
-            let document = json!({
-                "status": "error",
-                "class": row.name,
-                "error": error.text(),
-                "error_type": row.error_type,
-                "hint": error.next_step(),
-            });
-            show::json(&document, args.format)?;
+            show::json(&failure(&error), args.format)?;
             Err(error)
         }
         answered => answered,
     }
+}
+
+/// What went wrong, for programs.
+fn failure(error: &Error) -> Value {
+    let row = error.class().row();
+    json!({
+        "status": "error",
+        "class": row.name,
+        "error": error.text(),
+        "error_type": row.error_type,
+        "hint": error.next_step(),
+    })
+}
+
+/// A call of the tool `name` from here, still without parameters.
+fn invocation(name: &str, args: &Args) -> Result<Tool> {
+    let cwd = std::env::current_dir().map_err(|e| Error::system("working folder", e))?;
+    Ok(Tool {
+        command: "invoke".into(),
+        name: Some(name.to_owned()),
+        timeout: args.timeout.map(|limit| if limit.is_zero() { f64::MAX } else { limit.as_secs_f64() }),
+        cwd: Some(cwd.to_string_lossy().into_owned()),
+        ..Tool::default()
+    })
 }
 
 /// The kernel that answers, and how to stop it.
@@ -100,19 +116,82 @@ impl Kernel {
         Ok(Kernel { reached, progress, stop })
     }
 
-    fn ask(&mut self, request: &Tool) -> Result<Map<String, Value>> {
+    fn client(&mut self) -> (&mut Client, BorrowedFd<'_>) {
         let client = match &mut self.reached {
             Reached::Running(client) => client,
             Reached::Private(private) => &mut private.client,
         };
+        (client, self.stop.as_fd())
+    }
+
+    fn ask(&mut self, request: &Tool) -> Result<Map<String, Value>> {
+        self.ask_and_show(request, false).map(|(reply, _)| reply)
+    }
+
+    /// The reply, and what was printed of it already: with `parts`, that is what comes before its end.
+    fn ask_and_show(&mut self, request: &Tool, parts: bool) -> Result<(Map<String, Value>, String)> {
+        let (client, stop) = self.client();
+        let (mut progress, mut printed) = (Progress::default(), String::new());
         let mut on_event = |event| {
-            if let Event::Stream(stream) = event {
-                let _ = std::io::stderr().write_all(stream.text.as_bytes());
+            match event {
+                Event::Stream(stream) if stream.name == "stdout" && parts => {
+                    progress.hide();
+                    print(&stream.text)?;
+                    printed.push_str(&stream.text);
+                }
+                Event::Stream(stream) if stream.name == "stdout" => {}
+                Event::Stream(stream) => {
+                    progress.hide();
+                    let _ = std::io::stderr().write_all(stream.text.as_bytes());
+                }
+                Event::Display(display) | Event::Update(display) => {
+                    let ended = display.transient.progress_ended == Some(true);
+                    progress.draw(display.text().unwrap_or_default(), ended);
+                }
+                _ => {}
             }
             Ok(None)
         };
-        let mut watch = Watch { on_event: &mut on_event, stop: Some(self.stop.as_fd()), input: None, deadline: None };
-        client.tool(request, &mut watch)
+        let mut watch = Watch { on_event: &mut on_event, stop: Some(stop), input: None, deadline: None };
+        let reply = client.tool(request, &mut watch);
+        progress.end();
+        Ok((reply?, printed))
+    }
+
+    /// Runs the tool `name` for each line of standard input; the status is that of the first call that failed.
+    fn lines(&mut self, name: &str, jobs: usize, args: &Args) -> Result<u8> {
+        let base = invocation(name, args)?;
+        let mut request = |line: &[u8]| {
+            let text = String::from_utf8_lossy(line);
+            (!text.trim().is_empty()).then(|| match object(&text, "line") {
+                Ok(Given::Object(params)) => Ok(Tool { params: Some(Value::Object(params)), ..base.clone() }),
+                Ok(Given::Pairs(_)) => Err(Error::new(Class::Bug, "line: not an object")),
+                Err(error) => Err(error),
+            })
+        };
+        let mut status = 0;
+        let mut reply = |reply: client::Reply| {
+            let line = match reply {
+                Ok(reply) => Value::Object(reply),
+                Err(error) => {
+                    if status == 0 {
+                        status = error.class().row().exit;
+                    }
+                    failure(&error)
+                }
+            };
+            print(&format!("{line}\n"))
+        };
+        let input = std::io::stdin();
+        let (client, stop) = self.client();
+        client.tools(Many {
+            input: input.as_fd(),
+            stop: Some(stop),
+            at_once: jobs,
+            request: &mut request,
+            reply: &mut reply,
+        })?;
+        Ok(status)
     }
 
     fn answer(&mut self, args: &Args, params: Option<Given>) -> Result<u8> {
@@ -136,24 +215,20 @@ impl Kernel {
                 show::info(&reply, *schema, format)?;
                 Ok(0)
             }
-            Action::Invoke { name, .. } => {
+            Action::Invoke { name, stream, raw, .. } => {
                 let params = match params {
                     Some(Given::Object(params)) => params,
                     Some(Given::Pairs(pairs)) => self.typed(name, pairs)?,
                     None => Map::new(),
                 };
-                let cwd = std::env::current_dir().map_err(|e| Error::system("working folder", e))?;
-                let reply = self.ask(&Tool {
-                    name: Some(name.clone()),
-                    params: Some(Value::Object(params)),
-                    timeout: args.timeout.map(|limit| if limit.is_zero() { f64::MAX } else { limit.as_secs_f64() }),
-                    stream: self.progress,
-                    cwd: Some(cwd.to_string_lossy().into_owned()),
-                    ..request("invoke")
-                })?;
-                show::result(&reply, format)?;
-                Ok(0)
+                let params = Some(Value::Object(params));
+                let request = Tool { params, stream: self.progress, ..invocation(name, args)? };
+                let parts = *stream && format == Format::Text && !raw;
+                let (reply, printed) = self.ask_and_show(&request, parts)?;
+                let show = if *raw { show::raw(&reply) } else { show::result(&reply, &printed, format) };
+                show.map(|()| 0)
             }
+            Action::Lines { name, jobs } => self.lines(name, *jobs, args),
             Action::Test { tools } => self.test(tools, args),
         }
     }

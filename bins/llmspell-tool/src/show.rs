@@ -1,9 +1,12 @@
 //! Replies for people and for programs.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 
-use llmspell::cli::{Talk, print};
-use llmspell::error::Result;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use llmspell::cli::{Talk, output_error, print};
+use llmspell::error::{Class, Error, Result};
 use serde_json::{Map, Value};
 
 use crate::cli::Format;
@@ -110,19 +113,43 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// The result of a call: its text if it has one, else its data.
-pub(crate) fn result(reply: &Map<String, Value>, format: Format) -> Result<()> {
+/// The result of a call: its text if it has one, else its data; not what was `printed` already.
+pub(crate) fn result(reply: &Map<String, Value>, printed: &str, format: Format) -> Result<()> {
     if format != Format::Text {
         return json(&Value::Object(reply.clone()), format);
     }
     let data = reply.get("result");
     let text = reply.get("text").or(data).and_then(Value::as_str);
     print(&match (text, data) {
+        (Some(text), _) if !printed.is_empty() && text.trim_end() == printed.trim_end() => String::new(),
         (Some(text), _) if text.ends_with('\n') || text.is_empty() => text.to_owned(),
         (Some(text), _) => format!("{text}\n"),
         (None, Some(data)) => format!("{data:#}\n"),
         (None, None) => String::new(),
-    })
+    })?;
+    if reply.get("metadata").is_some_and(|metadata| metadata["truncated"] == true) {
+        let _ = std::io::stderr()
+            .write_all(b"llmspell-tool: the result is cut: it was larger than tools.max_result_size\n");
+    }
+    Ok(())
+}
+
+/// The text or the bytes of a result, as they are.
+pub(crate) fn raw(reply: &Map<String, Value>) -> Result<()> {
+    let data = reply.get("result").unwrap_or(&Value::Null);
+    if data["encoding"] == "base64" {
+        let bytes = ["data", "body", "content", "output"].iter().find_map(|name| data[*name].as_str());
+        let bytes = bytes.map(|text| STANDARD.decode(text));
+        if let Some(Ok(bytes)) = bytes {
+            let mut out = std::io::stdout().lock();
+            return out.write_all(&bytes).and_then(|()| out.flush()).map_err(output_error);
+        }
+    }
+    match reply.get("text").or(Some(data)).and_then(Value::as_str) {
+        Some(text) => print(text),
+        None => Err(Error::new(Class::Usage, "--raw: the result is neither text nor bytes")
+            .hint("Leave --raw out, or take what you need from --json.")),
+    }
 }
 
 /// How the examples of one tool fared.

@@ -8,6 +8,7 @@ pub mod front;
 mod help;
 mod man;
 mod parse;
+mod progress;
 mod shared;
 mod table;
 
@@ -16,6 +17,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 pub use check::{check, check_page};
+pub use progress::Progress;
 pub use shared::{Engine, Grant, Permissions, Profile, Talk, Target};
 pub use table::{Command, Example, Flag, Group, Operand, Value, names};
 

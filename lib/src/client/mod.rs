@@ -4,6 +4,7 @@
 //! error at once.
 
 mod find;
+mod many;
 mod private;
 
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -15,6 +16,7 @@ use serde_json::{Map, Value, json};
 use zmq::{Context, DONTWAIT, POLLIN, PollItem, Socket, SocketEvent, SocketType};
 
 pub use find::{Found, find, running};
+pub use many::{Many, Reply};
 pub use private::{Private, Program};
 
 use crate::error::{Class, Error, Result};

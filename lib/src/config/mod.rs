@@ -361,9 +361,25 @@ pub struct State {
 }
 
 /// `[tools]`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tools {
+    /// Tools that may not be called: names, or `category:NAME` for all of one category. Every layer adds to this list.
+    #[schemars(extend("x-project" = "free", "x-adds" = true))]
+    pub deny: Vec<String>,
+    /// Most calls of tools in a minute; 0 sets no limit.
+    #[schemars(range(max = 1_000_000), extend("x-project" = "free"))]
+    pub rate_limit_per_minute: u32,
+    /// Most calls of single tools in a minute, such as `web_search = 30`.
+    #[schemars(extend("x-project" = "free"))]
+    pub rate_limits: BTreeMap<String, u32>,
+    /// Time limits of single tools in seconds, in place of `kernel.tools.tool_timeout`, such as `video_processor = 600`.
+    #[schemars(extend("x-project" = "free"))]
+    pub timeouts: BTreeMap<String, u32>,
+    /// Largest result of a call; a larger one is cut and says so. 0 sets no limit.
+    #[serde(with = "text::size")]
+    #[schemars(schema_with = "text::size_schema", extend("x-project" = "free"))]
+    pub max_result_size: u64,
     /// A PEM file with more certificate authorities that tools trust, such as that of a company.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "text::path_schema")]
@@ -378,6 +394,21 @@ pub struct Tools {
     pub web_search: WebSearch,
     /// The tool `http_request`. Its limits and `user_agent` hold for every tool that asks by HTTP.
     pub http_request: HttpRequest,
+}
+
+impl Default for Tools {
+    fn default() -> Self {
+        Tools {
+            deny: Vec::new(),
+            rate_limit_per_minute: 0,
+            rate_limits: BTreeMap::new(),
+            timeouts: BTreeMap::new(),
+            max_result_size: 64_000_000,
+            ca_file: None,
+            file_operations: FileOperations::default(),
+            http_request: HttpRequest::default(),
+        }
+    }
 }
 
 /// `[tools.file_operations]`

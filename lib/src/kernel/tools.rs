@@ -14,9 +14,9 @@ use super::counters::Counters;
 use super::outbox::{Outbox, Parent};
 use crate::engine::Stream;
 use crate::error::{Class, Error, Result};
-use crate::protocol::content::{ErrorContent, Tool};
+use crate::protocol::content::{Display, ErrorContent, Tool, Transient};
 use crate::runtime::{CallOptions, JobHandle, Runtime};
-use crate::tools::{Call, Progress, Registry};
+use crate::tools::{Call, Portion, Registry};
 
 /// Longest time limit a request may set.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -96,11 +96,22 @@ impl Tools {
                 return Err(Error::new(Class::Usage, format!("timeout: {seconds} is not a number of seconds above 0")));
             }
         };
-        let progress = request.stream.then(|| -> Progress {
-            let (outbox, header) = (Arc::clone(&self.outbox), Arc::clone(&parent.header));
-            Arc::new(move |line| outbox.stream(&header, Stream::Stderr, format!("{line}\n").as_bytes()))
-        });
-        Ok(CallOptions { cwd: request.cwd.clone().map(PathBuf::from), timeout, progress })
+        let own = request.name.as_deref().filter(|_| request.command == "invoke");
+        let timeout = timeout.or_else(|| own.and_then(|name| self.runtime.timeout_of(name)));
+        let mut options =
+            CallOptions { cwd: request.cwd.clone().map(PathBuf::from), timeout, ..CallOptions::default() };
+        if request.stream {
+            let listener = || (Arc::clone(&self.outbox), Arc::clone(&parent.header));
+            let (outbox, header) = listener();
+            options.progress = Some(Arc::new(move |line| {
+                outbox.stream(&header, Stream::Stderr, format!("{line}\n").as_bytes());
+            }));
+            let (outbox, header) = listener();
+            options.output = Some(Arc::new(move |text| outbox.stream(&header, Stream::Stdout, text.as_bytes())));
+            let (outbox, header) = listener();
+            options.portion = Some(portion(outbox, header, format!("tool-{}", parent.msg_id)));
+        }
+        Ok(options)
     }
 
     fn finish(&self, parent: &Parent, request: &Tool, begun: Instant, result: Result<Map<String, Value>>) {
@@ -145,6 +156,28 @@ impl Tools {
     pub(super) fn is_idle(&self) -> bool {
         self.unanswered.load(Relaxed) == 0
     }
+}
+
+/// Shows how much is done as one display that is updated, not more often than eyes follow.
+fn portion(outbox: Arc<Outbox>, header: Arc<str>, id: String) -> Portion {
+    const PACE: Duration = Duration::from_millis(100);
+    let last = Mutex::new(None::<Instant>);
+    Arc::new(move |done, total| {
+        let ended = done >= total;
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = last.is_none();
+        if !ended && last.is_some_and(|last| last.elapsed() < PACE) {
+            return;
+        }
+        *last = Some(Instant::now());
+        let share = if total == 0 { 1.0 } else { (done as f64 / total as f64).min(1.0) };
+        let progress = json!({"done": done, "total": total});
+        let data = json!({"text/plain": format!("{:3.0}%", share * 100.0), "application/vnd.llmspell.progress+json": progress});
+        let data = data.as_object().cloned().unwrap_or_default();
+        let transient = Transient { display_id: Some(id.clone()), progress_ended: Some(ended) };
+        let display = Display { data, transient, ..Display::default() };
+        outbox.show(&header, if first { "display_data" } else { "update_display_data" }, &display);
+    })
 }
 
 /// The commands of a `tool_request`.

@@ -47,8 +47,6 @@ pub(super) const SPEC: ToolSpec = ToolSpec {
 
 /// Bytes read at once.
 const CHUNK: usize = 1 << 16;
-/// Chunks between two reports of progress: 64 MiB.
-const REPORT: u64 = 1 << 10;
 
 /// Calculates the digest of a text (its UTF-8 bytes) or of a file, or compares it with the expected one.
 #[derive(Deserialize, JsonSchema)]
@@ -233,9 +231,7 @@ fn digest(params: &Params, call: &Call) -> Result<Vec<u8>> {
         }
         hasher.update(&buffer[..count]);
         chunks += 1;
-        if chunks % REPORT == 0 {
-            call.progress(format!("{path}: {} of {} MiB", (chunks * CHUNK as u64) >> 20, size >> 20));
-        }
+        call.portion(chunks * CHUNK as u64, size);
     }
 }
 
@@ -262,7 +258,7 @@ mod tests {
     #[test]
     fn files_are_streamed_verified_and_checked_by_the_policy() {
         let dir = tempfile::tempdir().unwrap();
-        let size = (REPORT + 1) * CHUNK as u64;
+        let size = 65 * CHUNK as u64;
         std::fs::File::create(dir.path().join("zeros")).unwrap().set_len(size).unwrap();
         let workdir = dir.path().to_path_buf();
         let read = vec![workdir.clone()];
@@ -270,12 +266,13 @@ mod tests {
         let mut call = Call::new(Arc::new(Policy::new(grants)));
         let told = Arc::new(Mutex::new(Vec::new()));
         let listener = Arc::clone(&told);
-        call.progress = Some(Arc::new(move |line| listener.lock().unwrap().push(line.to_owned())));
+        call.portion = Some(Arc::new(move |done, total| listener.lock().unwrap().push((done, total))));
         let run = |params| Registry::new().invoke("hash_calculator", params, &call);
         let expected = hex(&blake3::hash(&vec![0; usize::try_from(size).unwrap()]).as_bytes()[..]);
         let hashed = run(json!({"operation": "hash", "algorithm": "BLAKE3", "file": "zeros"})).unwrap();
         assert_eq!((&hashed["result"]["hash"], &hashed["text"]), (&json!(expected), &json!(expected)));
-        assert_eq!(*told.lock().unwrap(), ["zeros: 64 of 64 MiB"]);
+        let told = told.lock().unwrap().clone();
+        assert_eq!((told.len(), told.last()), (65, Some(&(size, size))));
         let wrong = "0".repeat(64);
         let params = json!({
             "operation": "verify", "algorithm": "blake3", "input_type": "file", "input": "zeros", "expected_hash": wrong,

@@ -7,6 +7,8 @@
 mod api_tester;
 #[cfg(feature = "tool-media")]
 mod audio_processor;
+#[cfg(test)]
+mod abuse;
 mod calculator;
 mod cancel;
 #[cfg(feature = "tool-database")]
@@ -32,6 +34,7 @@ pub mod http;
 mod http_request;
 #[cfg(feature = "tool-media")]
 mod image_processor;
+mod limits;
 pub mod net;
 mod optional;
 pub mod process;
@@ -302,6 +305,9 @@ impl<P: DeserializeOwned + JsonSchema> Tool for Typed<P> {
 /// Receives the progress of a long call: a line for people.
 pub type Progress = Arc<dyn Fn(&str) + Send + Sync>;
 
+/// Receives how much of a long call is done: so much of so much.
+pub type Portion = Arc<dyn Fn(u64, u64) + Send + Sync>;
+
 /// What one call may use: policy, folder, time. A tool reaches files and hosts only through this.
 #[derive(Clone)]
 pub struct Call {
@@ -317,6 +323,10 @@ pub struct Call {
     pub cancel: Cancel,
     /// Where progress goes, if anybody listens.
     pub progress: Option<Progress>,
+    /// Where it is told how much is done, if anybody listens.
+    pub portion: Option<Portion>,
+    /// Where parts of the result go before it is complete, if anybody listens.
+    pub output: Option<Progress>,
 }
 
 impl Call {
@@ -324,7 +334,16 @@ impl Call {
     #[must_use]
     pub fn new(policy: Arc<Policy>) -> Self {
         let cwd = policy.workdir().to_path_buf();
-        Call { policy, settings: Arc::default(), cwd, deadline: None, cancel: Cancel::default(), progress: None }
+        Call {
+            policy,
+            settings: Arc::default(),
+            cwd,
+            deadline: None,
+            cancel: Cancel::default(),
+            progress: None,
+            portion: None,
+            output: None,
+        }
     }
 
     /// `path` as the caller meant it: absolute, from the call's folder. Says nothing about permission.
@@ -396,6 +415,20 @@ impl Call {
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Tells whoever listens that `done` of `total` is done; cheap enough for every step of a loop.
+    pub fn portion(&self, done: u64, total: u64) {
+        if let Some(portion) = &self.portion {
+            portion(done, total);
+        }
+    }
+
+    /// Hands whoever listens `text` as a part of the result that is there already: lines of a program, rows of a table.
+    pub fn output(&self, text: impl AsRef<str>) {
+        if let Some(output) = &self.output {
+            output(text.as_ref());
+        }
     }
 
     /// Tells whoever listens how far it is.

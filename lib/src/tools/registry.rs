@@ -7,6 +7,7 @@ use std::time::Instant;
 use heck::ToSnakeCase;
 use serde_json::{Map, Value, json};
 
+use super::limits::{self, Rates};
 use super::optional::{self, Optional};
 use super::schema::{self, squeeze};
 #[cfg(test)]
@@ -18,6 +19,7 @@ use crate::security::{Grants, Policy, Profile};
 /// The tools of this process.
 pub struct Registry {
     entries: Vec<Entry>,
+    rates: Rates,
 }
 
 /// A tool with what is made of its parameters when first needed.
@@ -58,7 +60,7 @@ impl Registry {
         let entry = |tool| Entry { tool, schema: OnceLock::new() };
         let mut entries: Vec<_> = super::builtin().into_iter().map(entry).collect();
         entries.sort_by_key(|entry| entry.spec().name);
-        Registry { entries }
+        Registry { entries, rates: Rates::default() }
     }
 
     /// `[{name, summary, category, level, available}]`, sorted by name; of one category, if given.
@@ -152,14 +154,24 @@ impl Registry {
         self.find(name).is_ok()
     }
 
-    /// Checks `params` against the schema and runs the tool on this thread.
-    /// Returns the envelope `{operation, success: true, message?, text?, result, metadata: {duration_ms}}`.
+    /// Checks `params` against the schema and runs the tool on this thread, within the limits of `[tools]`. Returns the
+    /// envelope `{operation, success: true, message?, text?, result, metadata: {duration_ms, truncated?, bytes_before?}}`.
     ///
     /// # Errors
-    /// `Usage` for wrong parameters, `NotFound`, `Denied`, `Timeout`, `Tool` when the tool itself says no.
+    /// `Usage` for wrong parameters, `NotFound`, `Absent`, `Denied`, `Budget` when it is called too often, `Timeout`, `Tool`
+    /// when the tool itself says no.
     pub fn invoke(&self, name: &str, params: Value, call: &Call) -> Result<Value> {
         let entry = self.find(name)?;
-        entry.invoke(params, call).map_err(|error| error.within(entry.spec().name))
+        let spec = entry.spec();
+        limits::permitted(spec, &call.settings)
+            .and_then(|()| self.rates.count(spec.name, &call.settings))
+            .and_then(|()| entry.invoke(params, call))
+            .map_err(|error| error.within(spec.name))
+    }
+
+    /// The one name of the tool that is also called `name`.
+    pub fn canonical(&self, name: &str) -> Option<&'static str> {
+        self.find(name).ok().map(|entry| entry.spec().name)
     }
 
     /// Runs the tool's examples in order, in a fresh folder, under a policy that allows nothing else.
@@ -287,6 +299,7 @@ impl Entry {
         envelope.insert("result".into(), answer.result);
         let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         envelope.insert("metadata".into(), json!({ "duration_ms": millis }));
+        limits::cut(&mut envelope, call.settings.max_result_size);
         Ok(Value::Object(envelope))
     }
 }

@@ -98,7 +98,75 @@ pub(super) fn open(lua: &Lua) -> mlua::Result<()> {
     };
     metatable.raw_set("__index", fault::function(lua, "Tool", index)?)?;
     tool.set_metatable(Some(metatable))?;
+    lua.set_named_registry_value(RESULT, result_metatable(lua)?)?;
+    lua.globals().raw_set("tools", &tool)?;
     lua.globals().raw_set("Tool", tool)
+}
+
+/// Where the metatable of results is.
+const RESULT: &str = "llmspell.tool.result";
+
+/// What scripts of v0.10 read of a result, made when it is read: `_raw_text`, all of it as JSON; `text`, the text the tool
+/// gave, else its message, else its data as JSON; `data`, that text as a value where it is JSON; and `metadata.response`.
+fn result_metatable(lua: &Lua) -> mlua::Result<Table> {
+    let metatable = lua.create_table()?;
+    let index = |lua: &Lua, (result, key): (Table, Value)| -> Result<Value, Fault> {
+        let Value::String(key) = key else { return Ok(Value::Nil) };
+        let json = |value: &Value| Ok::<_, Fault>(Value::String(lua.create_string(from_lua(lua, value)?.to_string())?));
+        match &*key.as_bytes() {
+            b"_raw_text" => json(&Value::Table(result)),
+            b"text" => match result.raw_get("message")? {
+                Value::Nil => json(&result.raw_get("result")?),
+                message => Ok(message),
+            },
+            b"data" => match result.raw_get::<Value>("text")? {
+                Value::String(text) => match serde_json::from_slice::<Json>(&text.as_bytes()) {
+                    Ok(data) => Ok(to_lua(lua, &data)?),
+                    Err(_) => Ok(Value::Nil),
+                },
+                _ => Ok(Value::Nil),
+            },
+            _ => Ok(Value::Nil),
+        }
+    };
+    metatable.raw_set("__index", fault::function(lua, "result", index)?)?;
+    Ok(metatable)
+}
+
+/// The envelope as scripts get it.
+fn result(lua: &Lua, envelope: &Json) -> Result<Value, Fault> {
+    let value = to_lua(lua, envelope)?;
+    let Value::Table(table) = &value else { return Ok(value) };
+    table.set_metatable(Some(lua.named_registry_value(RESULT)?))?;
+    if let Value::Table(metadata) = table.raw_get("metadata")? {
+        let behind = lua.create_table()?;
+        let fields = lua.create_table()?;
+        fields.raw_set("response", table)?;
+        fields.raw_set("operation", table.raw_get::<Value>("operation")?)?;
+        behind.raw_set("__index", fields)?;
+        metadata.set_metatable(Some(behind))?;
+    }
+    Ok(value)
+}
+
+/// The schema with what scripts of v0.10 read of one: `name`, and `parameters` with the types it had.
+fn schema_of(info: &Json) -> Json {
+    let mut schema = info["schema"].clone();
+    let of = |row: &Json| {
+        let name = row["name"].as_str().unwrap_or_default();
+        let kind = match schema["properties"][name]["type"].as_str() {
+            Some("integer") => "number",
+            Some(kind) => kind,
+            None => "string",
+        };
+        let mut row = row.clone();
+        row["type"] = kind.into();
+        row
+    };
+    let parameters: Vec<_> = info["parameters"].as_array().into_iter().flatten().map(of).collect();
+    schema["name"] = info["name"].clone();
+    schema["parameters"] = parameters.into();
+    schema
 }
 
 /// `Tool:list()` works like `Tool.list()`.
@@ -205,7 +273,8 @@ fn object(lua: &Lua, name: &str, metatable: &Table) -> Result<Option<Table>, Fau
     }
     table.raw_set("description", to_lua(lua, &info["summary"])?)?;
     table.raw_set("version", env!("CARGO_PKG_VERSION"))?;
-    table.raw_set("schema", to_lua(lua, &info["schema"])?)?;
+    let schema = schema_of(&info);
+    table.raw_set("schema", to_lua(lua, &schema)?)?;
     let name = info["name"].as_str().unwrap_or(name).to_owned();
     // `tool:execute(params)` and `tool.invoke(params)` alike: a tool is never another's parameters.
     let run = |name: String, metatable: Table| {
@@ -219,7 +288,6 @@ fn object(lua: &Lua, name: &str, metatable: &Table) -> Result<Option<Table>, Fau
     };
     table.raw_set("execute", fault::function(lua, "execute", run(name.clone(), metatable.clone()))?)?;
     table.raw_set("invoke", fault::function(lua, "invoke", run(name, metatable.clone()))?)?;
-    let schema = info["schema"].clone();
     let get_schema = move |lua: &Lua, _: MultiValue| Ok(to_lua(lua, &schema)?);
     table.raw_set("getSchema", fault::function(lua, "getSchema", get_schema)?)?;
     table.set_metatable(Some(metatable.clone()))?;
@@ -312,8 +380,8 @@ fn invoke(lua: &Lua, name: &str, given: Option<Value>, how: Option<Value>) -> Re
         return Err(fault);
     }
     match answer {
-        Ok(envelope) => Ok(to_lua(lua, &envelope)?),
-        Err(error) if error.class() == Class::Tool => Ok(to_lua(lua, &refusal(&operation, &error))?),
+        Ok(envelope) => result(lua, &envelope),
+        Err(error) if error.class() == Class::Tool => result(lua, &refusal(&operation, &error)),
         Err(error) => Err(error.into()),
     }
 }

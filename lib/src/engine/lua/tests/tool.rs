@@ -24,3 +24,26 @@ fn failing() {
     assert_eq!(failure("Tool.calculator(5)").class, Class::Usage);
     assert_eq!(failure("Tool.invoke('calculator', {input = '1'}, {timeout = 'soon'})").class, Class::Usage);
 }
+
+#[test]
+fn what_scripts_of_old_read() {
+    let text = prints(
+        "local r = tools.calculator{expression = '2+2'}
+         print(r.result.result, JSON.parse(r._raw_text).result.result, type(r.text), r.data, r.error, r.nothing)
+         print(r.metadata.response.success, r.metadata.operation, next(r.metadata))
+         local t = Tool.get('calculator')
+         local kinds = {} for _, p in ipairs(t.schema.parameters) do kinds[p.name] = p.type end
+         print(t.schema.name, kinds.input, kinds.variables, #t.version > 0, t:getSchema().name)
+         local bad = Tool.invoke('calculator', {input = '1 +'})
+         print(bad.success, type(bad.error.message), JSON.parse(bad._raw_text).success)
+         print(Tool.FileOperationsTool.name, Tool['hash-calculator'].name, Tool.file_reader.name, tools == Tool)
+         local n = 0 for k in pairs(r) do n = n + 1 end print(n, JSON.stringify(r):sub(1, 1))",
+    );
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines[0], "4\t4\tstring\t4\tnil\tnil");
+    assert_eq!(lines[1], "true\tevaluate\tduration_ms\t0");
+    assert_eq!(lines[2], "calculator\tstring\tobject\ttrue\tcalculator");
+    assert_eq!(lines[3], "false\tstring\tfalse");
+    assert_eq!(lines[4], "file_operations\thash_calculator\tfile_operations\ttrue");
+    assert!(lines[5].ends_with("\t{"), "{text}");
+}
