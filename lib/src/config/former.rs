@@ -76,8 +76,8 @@ pub(super) const FORMER: &[Former] = &[
     gone("tools.web_search.timeout_seconds", DEAD),
     gone("tools.web_search.user_agent", "use tools.http_request.user_agent"),
     gone("tools.network", "use the section tools.http_request"),
-    gone("tools.web_tools", ABSENT),
-    gone("tools.media", ABSENT),
+    gone("tools.web_tools", "use the section tools.http_request"),
+    gone("tools.media", DEAD),
     gone("tools.database.connection_timeout_seconds", DEAD),
     gone("tools.database.max_connections", DEAD),
     gone("tools.database.allowed_hosts", DEAD),
@@ -86,11 +86,11 @@ pub(super) const FORMER: &[Former] = &[
     gone("tools.email.smtp_password", "never had an effect; EMAIL_SMTP_PASSWORD in the environment is the password"),
     gone("tools.email.rate_limit_per_minute", DEAD),
     gone("tools.email.enable_tls", "never had an effect; use tools.email.tls"),
-    gone("tools.system", ABSENT),
+    gone("tools.system", "use security.allow_run and security.allow_env"),
     gone("tools.data", ABSENT),
     gone("tools.academic", ABSENT),
     gone("tools.document", ABSENT),
-    gone("tools.search", ABSENT),
+    gone("tools.search", "use the section tools.web_search"),
 ];
 
 /// The row for `path`, and whether `path` is only on the way to rows.

@@ -406,6 +406,9 @@ impl Default for Tools {
             max_result_size: 64_000_000,
             ca_file: None,
             file_operations: FileOperations::default(),
+            database: Database::default(),
+            email: Email::default(),
+            web_search: WebSearch::default(),
             http_request: HttpRequest::default(),
         }
     }
