@@ -406,7 +406,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
     Example::new("Test every tool.", "llmspell-tool test --all"),
     Example::new("Ask the kernel on a port.", "llmspell-tool --kernel 59000 list"),
 ])
-.see_also(&["llmspell-kernel(1)", "llmspell-run(1)", "llmspell.toml(5)", "llmspell-builds(7)", "llmspell(7)"]);
+.see_also(&["llmspell-kernel(1)", "llmspell-run(1)", "llmspell.toml(5)", "llmspell-tools(7)", "llmspell-builds(7)", "llmspell(7)"]);
 
 #[cfg(test)]
 mod tests {

@@ -4,11 +4,11 @@
 //! A tool is a params struct, a `SPEC` and a `run`. Spelling, validation, policy, deadline, envelope: once, here. `optional`
 //! names the tools that only some builds have.
 
+#[cfg(test)]
+mod abuse;
 mod api_tester;
 #[cfg(feature = "tool-media")]
 mod audio_processor;
-#[cfg(test)]
-mod abuse;
 mod calculator;
 mod cancel;
 #[cfg(feature = "tool-database")]
@@ -32,11 +32,13 @@ mod hash_calculator;
 mod html;
 pub mod http;
 mod http_request;
+mod limits;
 #[cfg(feature = "tool-media")]
 mod image_processor;
-mod limits;
 pub mod net;
 mod optional;
+#[cfg(all(test, feature = "full"))]
+mod page;
 pub mod process;
 mod process_executor;
 mod registry;
