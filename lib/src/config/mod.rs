@@ -390,6 +390,10 @@ pub struct Tools {
     pub ca_file: Option<PathBuf>,
     /// The tool `file_operations`.
     pub file_operations: FileOperations,
+    /// The tool `database_connector`.
+    pub database: Database,
+    /// The tool `email_sender`. Passwords and keys are in the environment only.
+    pub email: Email,
     /// The tool `web_search`. The keys of engines are in the environment only.
     pub web_search: WebSearch,
     /// The tool `http_request`. Its limits and `user_agent` hold for every tool that asks by HTTP.
@@ -406,8 +410,10 @@ impl Default for Tools {
             max_result_size: 64_000_000,
             ca_file: None,
             file_operations: FileOperations::default(),
-            http_request: HttpRequest::default(),
+            database: Database::default(),
+            email: Email::default(),
             web_search: WebSearch::default(),
+            http_request: HttpRequest::default(),
         }
     }
 }
@@ -432,6 +438,75 @@ impl Default for FileOperations {
     fn default() -> Self {
         FileOperations { allowed_paths: Vec::new(), max_file_size: 50_000_000, atomic_writes: true }
     }
+}
+
+/// `[tools.database]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Database {
+    /// Whether calls may change databases on servers. Files are a matter of the policy.
+    #[schemars(extend("x-project" = "less"))]
+    pub allow_write: bool,
+    /// URLs of servers or paths of SQLite files by the names calls use; a password `$NAME` is the environment variable NAME.
+    pub connections: BTreeMap<String, String>,
+}
+
+/// `[tools.email]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Email {
+    /// How messages are sent when a call does not say.
+    pub provider: MailProvider,
+    /// Who sends when a call does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-noun" = "an address", "x-like" = "Ada <ada@example.com>"))]
+    pub from_address: Option<String>,
+    /// The SMTP server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-noun" = "a host", "x-like" = "smtp.example.com"))]
+    pub smtp_host: Option<String>,
+    /// Its port; 587, or 465 with `tls`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1), extend("x-like" = "587"))]
+    pub smtp_port: Option<u16>,
+    /// Who we are to it; the password is EMAIL_SMTP_PASSWORD in the environment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-noun" = "a name", "x-like" = "ada"))]
+    pub smtp_username: Option<String>,
+    /// How the connection is encrypted. A server that offers no STARTTLS is refused, unless it is this machine.
+    pub tls: MailTls,
+    /// The region of Amazon SES.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-noun" = "a region", "x-like" = "eu-west-1"))]
+    pub ses_region: Option<String>,
+    /// Other places of `ses` and `sendgrid`: gateways, tests. The key goes there too.
+    pub endpoints: BTreeMap<String, String>,
+}
+
+/// Ways to send mail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MailProvider {
+    /// An SMTP server.
+    #[default]
+    Smtp,
+    /// Amazon SES.
+    Ses,
+    /// SendGrid.
+    Sendgrid,
+}
+
+/// How SMTP is encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MailTls {
+    /// After the greeting.
+    #[default]
+    Starttls,
+    /// From the first byte.
+    Tls,
+    /// Not at all.
+    None,
 }
 
 /// `[tools.web_search]`

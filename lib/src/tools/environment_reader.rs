@@ -83,9 +83,8 @@ pub(super) fn run(params: Params, call: &Call) -> Result<Answer> {
             let value = std::env::var_os(&name).map(|value| value.to_string_lossy().into_owned());
             // The value is in the result only: messages end up in logs.
             let message = format!("{name} is {}", if value.is_some() { "set" } else { "not set" });
-            let answer =
-                Answer::new("get", json!({"variable_name": name, "found": value.is_some(), "value": value.clone()}))
-                    .message(message);
+            let answer = Answer::new("get", json!({"variable_name": name, "found": value.is_some(), "value": value}))
+                .message(message);
             Ok(match value {
                 Some(value) => answer.text(value),
                 None => answer,

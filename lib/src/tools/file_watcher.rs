@@ -312,7 +312,7 @@ mod tests {
         let mut call = call(dir);
         call.progress = Some(Arc::new(move |line: &str| {
             if line.starts_with("watching ") {
-                act()
+                act();
             }
         }));
         Ok(Registry::new().invoke("file_watcher", params, &call)?["result"].take())

@@ -553,6 +553,10 @@ fn encode(image: &DynamicImage, format: Format, params: &Params, target: &str) -
             };
             image.write_to(&mut out, format.image())
         }
+        // The one pair of channels it does not know.
+        Format::Tiff if matches!(image, DynamicImage::ImageLumaA8(_) | DynamicImage::ImageLumaA16(_)) => {
+            image.to_rgba8().write_to(&mut out, format.image())
+        }
         Format::Png | Format::Tiff => image.write_to(&mut out, format.image()),
     };
     done.map_err(|e| Error::new(Class::Tool, format!("{target}: {}", e.to_string().replace('\n', " "))))?;

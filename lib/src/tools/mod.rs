@@ -11,7 +11,11 @@ mod api_tester;
 mod audio_processor;
 mod calculator;
 mod cancel;
+#[cfg(feature = "tool-database")]
+mod database_connector;
 mod echo;
+#[cfg(feature = "tool-email")]
+mod email_sender;
 mod environment_reader;
 mod faults;
 #[cfg(feature = "tool-web")]
@@ -38,6 +42,8 @@ mod page;
 pub mod process;
 mod process_executor;
 mod registry;
+#[cfg(any(feature = "tool-database", feature = "tool-email"))]
+mod rounds;
 mod schema;
 mod service_checker;
 #[cfg(feature = "tool-web")]
@@ -83,6 +89,10 @@ fn builtin() -> Vec<Box<dyn Tool>> {
         #[cfg(feature = "tool-media")]
         tool(&audio_processor::SPEC, audio_processor::run),
         tool(&calculator::SPEC, calculator::run),
+        #[cfg(feature = "tool-database")]
+        tool(&database_connector::SPEC, database_connector::run),
+        #[cfg(feature = "tool-email")]
+        tool(&email_sender::SPEC, email_sender::run),
         tool(&environment_reader::SPEC, environment_reader::run),
         #[cfg(feature = "tool-web")]
         tool(&feed_reader::SPEC, feed_reader::run),

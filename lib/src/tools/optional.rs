@@ -33,6 +33,10 @@ macro_rules! optional {
 
 /// One row a tool, by feature: `"tool-x": "name" ["alias"], "category", "summary";`
 pub(super) const OPTIONAL: &[Optional] = optional! {
+    "tool-database": "database_connector" ["database", "sql"], "data",
+        "query SQLite, PostgreSQL, MySQL and MariaDB with bound values; schemas; transactions";
+    "tool-email": "email_sender" ["email", "mail"], "api",
+        "send mail with copies and attachments by SMTP, Amazon SES or SendGrid";
     "tool-media": "audio_processor" ["audio"], "media",
         "read properties and tags of sound files, convert and cut them with ffmpeg";
     "tool-media": "image_processor" ["image"], "media",

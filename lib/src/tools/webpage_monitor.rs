@@ -136,12 +136,12 @@ pub(super) fn run(params: Params, call: &Call) -> Result<Answer> {
 
 /// What the file holds of the last look; nothing when there is no file.
 fn remembered(path: &str, params: &Params, call: &Call) -> Result<Option<String>> {
-    let bytes = match files::read(path, call) {
+    let text = match files::read_text(path, call) {
         Err(error) if error.class() == Class::NotFound => return Ok(None),
-        bytes => bytes?,
+        text => text?,
     };
     let wrong = |what: &str| Error::new(Class::Tool, format!("{path}: {what}")).hint("Name another state_file.");
-    let state: Value = serde_json::from_slice(&bytes).map_err(|_| wrong("not a file of this tool"))?;
+    let state: Value = serde_json::from_str(&text).map_err(|_| wrong("not a file of this tool"))?;
     let content = state["content"].as_str().ok_or_else(|| wrong("not a file of this tool"))?;
     if state["url"] != params.input.as_str() || state["selector"].as_str() != params.selector.as_deref() {
         return Err(wrong("of another page or selector"));
