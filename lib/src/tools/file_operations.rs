@@ -4,7 +4,7 @@
 //! open folder, so nothing that happens to the path meanwhile leads elsewhere.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,13 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, mkdirat, openat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::files::{self, copy_bytes, fault, kind, make_dir, make_dirs, named, place_for_new, replace, stat, system};
 use super::{Answer, Call, Effect, Level, Spelling, ToolSpec, example, required, timestamp};
 use crate::error::{Class, Error, Result};
 use crate::security::Place;
@@ -81,9 +82,6 @@ pub(super) const SPEC: ToolSpec = ToolSpec {
 
 /// Most entries of one listing.
 const MAX_ENTRIES: usize = 10_000;
-/// Bytes copied between two looks at the clock.
-const CHUNK: usize = 1 << 20;
-
 /// Works on files and folders the policy allows. Relative paths start in the caller's folder.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -180,14 +178,6 @@ fn content(input: Option<String>, encoding: Encoding) -> Result<Vec<u8>> {
     }
 }
 
-fn fault(path: &str) -> impl Fn(io::Error) -> Error {
-    move |error| Error::io(path, error)
-}
-
-fn system(path: &str) -> impl Fn(Errno) -> Error {
-    move |error| Error::io(path, error.into())
-}
-
 fn read(path: &str, params: &Params, call: &Call) -> Result<Answer> {
     let file = call.open(path)?;
     if file.metadata().map_err(fault(path))?.is_dir() {
@@ -259,95 +249,10 @@ fn read_lines(
     Ok((lines, !reader.fill_buf().map_err(fault)?.is_empty()))
 }
 
-/// Copies until the end, looking at the clock in between.
-fn copy_bytes(from: &mut impl Read, to: &mut impl Write, call: &Call) -> Result<u64> {
-    let fault = |e: io::Error| Error::new(Class::System, crate::error::reason(&e));
-    let mut buffer = vec![0; CHUNK];
-    let mut size = 0;
-    loop {
-        call.check()?;
-        let count = from.read(&mut buffer).map_err(fault)?;
-        if count == 0 {
-            return Ok(size);
-        }
-        to.write_all(&buffer[..count]).map_err(fault)?;
-        size += count as u64;
-    }
-}
-
 fn write(path: &str, bytes: &[u8], call: &Call) -> Result<Answer> {
-    let place = place_for_new(path, call)?;
-    let present = stat(&place.dir, &place.name).map_err(system(path))?;
-    let regular = present.is_none_or(|stat| kind(&stat) == FileType::RegularFile);
-    if call.settings.file_operations.atomic_writes && regular {
-        let mode = present.map(|stat| Mode::from_raw_mode(stat.st_mode));
-        replace(&place, mode, |file| file.write_all(bytes).map_err(fault(path))).map_err(|e| named(e, path))?;
-    } else {
-        let options = OpenOptions::new().write(true).create(true).truncate(true).clone();
-        let mut file = call.policy.open_write(&call.path(path), &options)?;
-        file.write_all(bytes).map_err(fault(path))?;
-    }
+    files::write(path, bytes, call)?;
     let size = bytes.len();
     Ok(Answer::new("write", json!({"path": path, "size": size})).message(format!("Wrote {size} bytes to {path}")))
-}
-
-/// An error that may lack its path.
-fn named(error: Error, path: &str) -> Error {
-    if error.text().contains(path) { error } else { error.within(path) }
-}
-
-/// Where `path` will be, after its missing folders were made.
-fn place_for_new(path: &str, call: &Call) -> Result<Place> {
-    let full = call.path(path);
-    match call.policy.place(&full) {
-        Err(error) if error.class() == Class::NotFound => {
-            make_dirs(full.parent().unwrap_or(&full), call)?;
-            call.policy.place(&full)
-        }
-        place => place,
-    }
-}
-
-/// Makes `dir` and every missing folder above it.
-fn make_dirs(dir: &Path, call: &Call) -> Result<()> {
-    let mut missing = Vec::new();
-    for dir in dir.ancestors() {
-        match make_dir(dir, call) {
-            Err(error) if error.class() == Class::NotFound => missing.push(dir),
-            Err(error) if error.class() == Class::Conflict => break,
-            result => {
-                result?;
-                break;
-            }
-        }
-    }
-    missing.into_iter().rev().try_for_each(|dir| make_dir(dir, call))
-}
-
-fn make_dir(dir: &Path, call: &Call) -> Result<()> {
-    let place = call.policy.place(dir)?;
-    mkdirat(&place.dir, &place.name, Mode::from_raw_mode(0o755)).map_err(|e| Error::io(dir, e.into()))
-}
-
-/// Lets `fill` write a new file beside the one `place` names and puts it there in one step, with `mode` if there is one.
-fn replace(place: &Place, mode: Option<Mode>, fill: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
-    let fault = |e: Errno| Error::io(&place.path, e.into());
-    let name =
-        format!(".{}.{}.tmp", place.name.to_string_lossy().chars().take(50).collect::<String>(), uuid::Uuid::new_v4());
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(openat(&place.dir, &name, flags, Mode::from_raw_mode(0o644)).map_err(fault)?);
-    let result = fill(&mut file).and_then(|()| {
-        if let Some(mode) = mode {
-            rustix::fs::fchmod(&file, mode).map_err(fault)?;
-        }
-        file.sync_all().map_err(|e| Error::io(&place.path, e))?;
-        renameat(&place.dir, &name, &place.dir, &place.name).map_err(fault)
-    });
-    if result.is_err() {
-        // The first error is the one to tell.
-        _ = unlinkat(&place.dir, &name, AtFlags::empty());
-    }
-    result
 }
 
 fn append(path: &str, bytes: &[u8], call: &Call) -> Result<Answer> {
@@ -460,18 +365,6 @@ fn list_into(path: &Path, recursive: bool, entries: &mut Vec<Value>, call: &Call
         }
     }
     Ok(true)
-}
-
-fn stat(dir: impl AsFd, name: impl AsRef<Path>) -> Result<Option<Stat>, Errno> {
-    match statat(dir, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(Some(stat)),
-        Err(Errno::NOENT) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn kind(stat: &Stat) -> FileType {
-    FileType::from_raw_mode(stat.st_mode)
 }
 
 fn kind_name(kind: FileType) -> &'static str {

@@ -3,16 +3,32 @@
 //!
 //! A tool is a params struct, a `SPEC` and a `run`. Spelling, validation, policy, deadline, envelope: once, here.
 
+mod base64_encoder;
 mod calculator;
+mod data_validation;
+mod date_time_handler;
+mod diff_calculator;
 mod echo;
 mod faults;
+mod file_converter;
 mod file_operations;
 mod file_search;
+mod files;
+mod graph_builder;
 mod hash_calculator;
 mod http_request;
+mod json_patch;
+mod regex_tool;
 mod registry;
+mod schedule_calculator;
 mod schema;
+mod secret_scanner;
+mod text_diff_patch;
+#[cfg(test)]
+mod testing;
 mod text_manipulator;
+mod text_statistics;
+mod uuid_generator;
 
 use std::fs::File;
 use std::marker::PhantomData;
@@ -34,12 +50,25 @@ use crate::security::Policy;
 /// The tools of this build, in the order of `list`.
 fn builtin() -> Vec<Box<dyn Tool>> {
     vec![
+        tool(&base64_encoder::SPEC, base64_encoder::run),
         tool(&calculator::SPEC, calculator::run),
+        tool(&data_validation::SPEC, data_validation::run),
+        tool(&date_time_handler::SPEC, date_time_handler::run),
+        tool(&diff_calculator::SPEC, diff_calculator::run),
+        tool(&file_converter::SPEC, file_converter::run),
         tool(&file_operations::SPEC, file_operations::run),
         tool(&file_search::SPEC, file_search::run),
+        tool(&graph_builder::SPEC, graph_builder::run),
         tool(&hash_calculator::SPEC, hash_calculator::run),
         tool(&http_request::SPEC, http_request::run),
+        tool(&json_patch::SPEC, json_patch::run),
+        tool(&regex_tool::SPEC, regex_tool::run),
+        tool(&schedule_calculator::SPEC, schedule_calculator::run),
+        tool(&secret_scanner::SPEC, secret_scanner::run),
+        tool(&text_diff_patch::SPEC, text_diff_patch::run),
         tool(&text_manipulator::SPEC, text_manipulator::run),
+        tool(&text_statistics::SPEC, text_statistics::run),
+        tool(&uuid_generator::SPEC, uuid_generator::run),
     ]
 }
 
@@ -313,6 +342,15 @@ impl Cancel {
 /// The parameter `name`, which this operation needs.
 fn required<T>(value: Option<T>, name: &str) -> Result<T> {
     value.ok_or_else(|| Error::new(Class::Usage, format!("{name}: missing")))
+}
+
+/// `text` as part of a sentence: without a capital in front, unless it is a word of capitals.
+fn lower(text: &str) -> String {
+    let mut chars = text.chars();
+    match (chars.next(), chars.clone().next()) {
+        (Some(first), second) if !second.is_some_and(char::is_uppercase) => first.to_lowercase().chain(chars).collect(),
+        _ => text.to_owned(),
+    }
 }
 
 /// The `true` of `#[serde(default = …)]`.
