@@ -168,7 +168,7 @@ fn in_process(args: &Args, source: &Source) -> Result<End> {
         loaded.warnings.iter().for_each(|warning| eprint_line(&format!("warning: {warning}")));
     }
     let config = loaded.config;
-    let _log = log::start(&config.log)?;
+    let _log = log::start(&config.log, log::Sinks::stderr())?;
     config.secrets().for_each(log::hide);
     let workdir = config.kernel.workdir.clone().unwrap_or(loaded.dir);
     let policy = Policy::new(config.grants(&workdir, &sources.home));
@@ -179,6 +179,7 @@ fn in_process(args: &Args, source: &Source) -> Result<End> {
     let deadline = Some(limit).filter(|limit| !limit.is_zero()).and_then(|limit| Instant::now().checked_add(limit));
     let name = args.engine.map_or_else(|| config.default_engine.clone(), |engine| engine.name().into());
     let runtime = Runtime::new(config, policy);
+    runtime.remember(&sources.home, Some("default"));
     let mut engine = engine::make(&name, runtime)?;
     let (local, tell) = local::Local::new(args.json, deadline)?;
     local::stop_on_signal(engine.interrupter(), Arc::clone(&local), tell)?;

@@ -30,7 +30,11 @@ pub(super) const SPEC: ToolSpec = ToolSpec {
             r#"{"operation": "encode", "input": "hello>?", "variant": "url-safe", "padding": false}"#,
             r#"{"output": "aGVsbG8-Pw", "variant": "url-safe"}"#,
         ),
-        example("decode", r#"{"operation": "decode", "input": "c3RyYcOfZQ=="}"#, r#"{"output": "straße", "binary": false}"#),
+        example(
+            "decode",
+            r#"{"operation": "decode", "input": "c3RyYcOfZQ=="}"#,
+            r#"{"output": "straße", "binary": false}"#,
+        ),
         example(
             "what is no text comes back as hexadecimal digits",
             r#"{"operation": "decode", "input": "//79"}"#,
@@ -123,8 +127,15 @@ pub(super) fn run(params: Params, call: &Call) -> Result<Answer> {
             engine.decode(text).map_err(|error| {
                 let name = if params.input_file.is_some() { "input_file" } else { "input" };
                 let other = if matches!(params.variant, Variant::Standard) { "url-safe" } else { "standard" };
-                Error::new(Class::Usage, format!("{name}: not {} base64: {}", params.variant.name(), lower(error.to_string().trim_end_matches('.'))))
-                    .hint(format!("The other alphabet is variant = \"{other}\"."))
+                Error::new(
+                    Class::Usage,
+                    format!(
+                        "{name}: not {} base64: {}",
+                        params.variant.name(),
+                        lower(error.to_string().trim_end_matches('.'))
+                    ),
+                )
+                .hint(format!("The other alphabet is variant = \"{other}\"."))
             })?
         }
     };
@@ -179,19 +190,22 @@ mod tests {
 
     #[test]
     fn bad_input() {
-        bad("base64_encoder", &[
-            (json!({}), Class::Usage),
-            (json!({"operation": "encode"}), Class::Usage),
-            (json!({"operation": "decode", "input": "a"}), Class::Usage),
-            (json!({"operation": "decode", "input": "a-b_"}), Class::Usage),
-            (json!({"operation": "decode", "input": "Zg==Zg=="}), Class::Usage),
-            (json!({"operation": "decode", "input": "ä"}), Class::Usage),
-            (json!({"operation": "encode", "input": "abc", "binary_input": true}), Class::Usage),
-            (json!({"operation": "encode", "input": "xx", "binary_input": true}), Class::Usage),
-            (json!({"operation": "encode", "input_file": "absent"}), Class::NotFound),
-            (json!({"operation": "encode", "input_file": "."}), Class::Tool),
-            (json!({"operation": "encode", "input_file": "/etc/passwd"}), Class::Denied),
-            (json!({"operation": "encode", "input": "x", "output_file": "../x"}), Class::Denied),
-        ]);
+        bad(
+            "base64_encoder",
+            &[
+                (json!({}), Class::Usage),
+                (json!({"operation": "encode"}), Class::Usage),
+                (json!({"operation": "decode", "input": "a"}), Class::Usage),
+                (json!({"operation": "decode", "input": "a-b_"}), Class::Usage),
+                (json!({"operation": "decode", "input": "Zg==Zg=="}), Class::Usage),
+                (json!({"operation": "decode", "input": "ä"}), Class::Usage),
+                (json!({"operation": "encode", "input": "abc", "binary_input": true}), Class::Usage),
+                (json!({"operation": "encode", "input": "xx", "binary_input": true}), Class::Usage),
+                (json!({"operation": "encode", "input_file": "absent"}), Class::NotFound),
+                (json!({"operation": "encode", "input_file": "."}), Class::Tool),
+                (json!({"operation": "encode", "input_file": "/etc/passwd"}), Class::Denied),
+                (json!({"operation": "encode", "input": "x", "output_file": "../x"}), Class::Denied),
+            ],
+        );
     }
 }

@@ -191,8 +191,11 @@ pub(super) fn run(params: Params, call: &Call) -> Result<Answer> {
         Given::Object(mut rules) => match rules.remove("rules") {
             Some(list) if rules.is_empty() => list,
             _ => {
-                return Err(Error::new(Class::Usage, "rules: neither an array of rules nor an object with `rules` only")
-                    .hint(r#"Give them as [{"type": "required"}, …]."#));
+                return Err(Error::new(
+                    Class::Usage,
+                    "rules: neither an array of rules nor an object with `rules` only",
+                )
+                .hint(r#"Give them as [{"type": "required"}, …]."#));
             }
         },
     };
@@ -283,12 +286,17 @@ impl Check<'_> {
                 let expected = json!(expected);
                 ("type", (!fits).then(|| format!("{given}, expected {}", expected.as_str().unwrap_or_default())))
             }
-            (Rule::Length { min, max }, Value::String(text)) => ("length", size("length", text.chars().count(), *min, *max)),
+            (Rule::Length { min, max }, Value::String(text)) => {
+                ("length", size("length", text.chars().count(), *min, *max))
+            }
             (Rule::Length { min, max }, Value::Array(items)) => ("length", size("length", items.len(), *min, *max)),
             (Rule::Range { min, max }, Value::Number(number)) => {
                 let value = number.as_f64().unwrap_or(f64::NAN);
                 let below = min.filter(|min| value < *min).map(|min| format!("{number} is below {min}"));
-                ("range", below.or_else(|| max.filter(|max| value > *max).map(|max| format!("{number} is above {max}"))))
+                (
+                    "range",
+                    below.or_else(|| max.filter(|max| value > *max).map(|max| format!("{number} is above {max}"))),
+                )
             }
             (Rule::Pattern { regex }, Value::String(text)) => {
                 let compiled = RegexBuilder::new(regex)
@@ -297,15 +305,22 @@ impl Check<'_> {
                     .map_err(|error| super::regex_tool::fault("rules: regex", regex, &error))?;
                 ("pattern", (!compiled.is_match(text)).then(|| format!("does not match {regex}")))
             }
-            (Rule::Enum { values }, value) => ("enum", (!values.contains(value)).then(|| "not one of the values".into())),
-            (Rule::Email {}, Value::String(text)) => ("email", (!is_email(text)).then(|| "not an email address".into())),
+            (Rule::Enum { values }, value) => {
+                ("enum", (!values.contains(value)).then(|| "not one of the values".into()))
+            }
+            (Rule::Email {}, Value::String(text)) => {
+                ("email", (!is_email(text)).then(|| "not an email address".into()))
+            }
             (Rule::Url {}, Value::String(text)) => {
                 let url = url::Url::parse(text).ok().filter(url::Url::has_authority);
                 ("url", url.is_none().then(|| "not a URL".into()))
             }
-            (Rule::Date { format }, Value::String(text)) => ("date", (!is_date(text, format.as_deref())).then(|| {
-                format!("not a date{}", format.as_ref().map(|format| format!(" as {format}")).unwrap_or_default())
-            })),
+            (Rule::Date { format }, Value::String(text)) => (
+                "date",
+                (!is_date(text, format.as_deref())).then(|| {
+                    format!("not a date{}", format.as_ref().map(|format| format!(" as {format}")).unwrap_or_default())
+                }),
+            ),
             (Rule::Custom { name }, Value::String(text)) => ("custom", custom(*name, text)),
             (Rule::Array { min_items, max_items, unique, item_rules }, Value::Array(items)) => {
                 if let Some(message) = size("number of items", items.len(), *min_items, *max_items) {
@@ -447,14 +462,30 @@ mod tests {
             (json!({"type": "range", "min": 0}), json!([0, 1.5, "x"]), json!([-0.1])),
             (json!({"type": "pattern", "regex": "^a+$"}), json!(["aa"]), json!(["ab"])),
             (json!({"type": "enum", "values": [1, "x", null]}), json!([1, "x", null]), json!([2, "y"])),
-            (json!({"type": "email"}), json!(["a.b+c@x-y.example.com"]), json!(["a", "a@b", ".a@b.de", "a@b..de", "a b@c.de"])),
-            (json!({"type": "url"}), json!(["https://a.example/x?y#z"]), json!(["a.example", "mailto:a@b.de", "http://"])),
+            (
+                json!({"type": "email"}),
+                json!(["a.b+c@x-y.example.com"]),
+                json!(["a", "a@b", ".a@b.de", "a@b..de", "a b@c.de"]),
+            ),
+            (
+                json!({"type": "url"}),
+                json!(["https://a.example/x?y#z"]),
+                json!(["a.example", "mailto:a@b.de", "http://"]),
+            ),
             (json!({"type": "date"}), json!(["2024-02-29", "2024-02-29T10:00:00Z"]), json!(["2023-02-29", "x"])),
             (json!({"type": "date", "format": "%d.%m.%Y"}), json!(["29.02.2024"]), json!(["2024-02-29"])),
             (json!({"type": "custom", "name": "phone"}), json!(["+49 30 1234567"]), json!(["12", "x"])),
-            (json!({"type": "custom", "name": "credit_card"}), json!(["4111 1111 1111 1111"]), json!(["4111111111111112"])),
+            (
+                json!({"type": "custom", "name": "credit_card"}),
+                json!(["4111 1111 1111 1111"]),
+                json!(["4111111111111112"]),
+            ),
             (json!({"type": "custom", "name": "ipv6"}), json!(["::1"]), json!(["1.2.3.4", ":::"])),
-            (json!({"type": "array", "unique": true, "max_items": 2}), json!([[1, 2], "x"]), json!([[1, 1], [1, 2, 3]])),
+            (
+                json!({"type": "array", "unique": true, "max_items": 2}),
+                json!([[1, 2], "x"]),
+                json!([[1, 1], [1, 2, 3]]),
+            ),
         ] {
             for (values, valid) in [(good, true), (wrong, false)] {
                 for value in values.as_array().unwrap() {
@@ -474,9 +505,12 @@ mod tests {
         let checked = result("data_validation", json!({"input": {"a": 5, "c": 1}, "rules": rules}));
         let fields: Vec<_> = checked["errors"].as_array().unwrap().iter().map(|error| &error["field"]).collect();
         assert_eq!(json!(fields), json!(["input.z", "input.a", "input.b", "input.c"]));
-        let many = result("data_validation", json!({
-            "input": vec![0; 500], "rules": [{"type": "array", "item_rules": [{"type": "range", "min": 1}]}],
-        }));
+        let many = result(
+            "data_validation",
+            json!({
+                "input": vec![0; 500], "rules": [{"type": "array", "item_rules": [{"type": "range", "min": 1}]}],
+            }),
+        );
         assert_eq!((&many["error_count"], &many["truncated"]), (&json!(100), &json!(true)));
     }
 
@@ -486,18 +520,21 @@ mod tests {
         for _ in 0..100 {
             deep = json!([{"type": "array", "item_rules": deep}]);
         }
-        bad("data_validation", &[
-            (json!({}), Class::Usage),
-            (json!({"input": 1}), Class::Usage),
-            (json!({"input": 1, "rules": {}}), Class::Usage),
-            (json!({"input": 1, "rules": [1]}), Class::Usage),
-            (json!({"input": 1, "rules": [{}]}), Class::Usage),
-            (json!({"input": 1, "rules": [{"type": "nonsense"}]}), Class::Usage),
-            (json!({"input": 1, "rules": [{"type": "range", "minimum": 1}]}), Class::Usage),
-            (json!({"input": "x", "rules": [{"type": "pattern", "regex": "("}]}), Class::Usage),
-            (json!({"input": "x", "rules": [{"type": "pattern", "regex": "(a{1000}){1000}"}]}), Class::Usage),
-            (json!({"input": [], "rules": [{"type": "array", "item_rules": [{"type": "x"}]}]}), Class::Usage),
-            (json!({"input": [], "rules": deep}), Class::Usage),
-        ]);
+        bad(
+            "data_validation",
+            &[
+                (json!({}), Class::Usage),
+                (json!({"input": 1}), Class::Usage),
+                (json!({"input": 1, "rules": {}}), Class::Usage),
+                (json!({"input": 1, "rules": [1]}), Class::Usage),
+                (json!({"input": 1, "rules": [{}]}), Class::Usage),
+                (json!({"input": 1, "rules": [{"type": "nonsense"}]}), Class::Usage),
+                (json!({"input": 1, "rules": [{"type": "range", "minimum": 1}]}), Class::Usage),
+                (json!({"input": "x", "rules": [{"type": "pattern", "regex": "("}]}), Class::Usage),
+                (json!({"input": "x", "rules": [{"type": "pattern", "regex": "(a{1000}){1000}"}]}), Class::Usage),
+                (json!({"input": [], "rules": [{"type": "array", "item_rules": [{"type": "x"}]}]}), Class::Usage),
+                (json!({"input": [], "rules": deep}), Class::Usage),
+            ],
+        );
     }
 }

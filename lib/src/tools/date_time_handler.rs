@@ -82,12 +82,36 @@ const FORMATS: &[(&str, &str)] = &[
 ];
 /// Spellings without a zone; of two that fit the first counts, so the day stands before the month.
 const SPELLINGS: &[&str] = &[
-    "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%d",
-    "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d",
-    "%d/%m/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%d/%m/%Y", "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %H:%M", "%m/%d/%Y",
-    "%d-%m-%Y %H:%M:%S", "%d-%m-%Y", "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y",
-    "%B %d, %Y %H:%M:%S", "%B %d, %Y %H:%M", "%B %d, %Y", "%d %B %Y %H:%M:%S", "%d %B %Y %H:%M", "%d %B %Y",
-    "%b %d, %Y", "%d %b %Y", "%A, %B %d, %Y", "%Y%m%dT%H%M%S", "%Y%m%d",
+    "%Y-%m-%d %H:%M:%S%.f",
+    "%Y-%m-%dT%H:%M:%S%.f",
+    "%Y-%m-%d %H:%M",
+    "%Y-%m-%dT%H:%M",
+    "%Y-%m-%d",
+    "%Y/%m/%d %H:%M:%S",
+    "%Y/%m/%d %H:%M",
+    "%Y/%m/%d",
+    "%d/%m/%Y %H:%M:%S",
+    "%d/%m/%Y %H:%M",
+    "%d/%m/%Y",
+    "%m/%d/%Y %H:%M:%S",
+    "%m/%d/%Y %H:%M",
+    "%m/%d/%Y",
+    "%d-%m-%Y %H:%M:%S",
+    "%d-%m-%Y",
+    "%d.%m.%Y %H:%M:%S",
+    "%d.%m.%Y %H:%M",
+    "%d.%m.%Y",
+    "%B %d, %Y %H:%M:%S",
+    "%B %d, %Y %H:%M",
+    "%B %d, %Y",
+    "%d %B %Y %H:%M:%S",
+    "%d %B %Y %H:%M",
+    "%d %B %Y",
+    "%b %d, %Y",
+    "%d %b %Y",
+    "%A, %B %d, %Y",
+    "%Y%m%dT%H%M%S",
+    "%Y%m%d",
 ];
 
 /// Works on dates and times. Understood are seconds since 1970, ISO 8601 and RFC 3339, RFC 2822, and common spellings of dates
@@ -193,7 +217,8 @@ pub(super) fn run(params: Params, call: &Call) -> Result<Answer> {
             let mut parsed = fields(&utc);
             parsed["utc"] = show(&utc)?.into();
             let text = if params.format.is_some() { show(&time)? } else { show(&utc)? };
-            let result = json!({"input": input, "parsed": parsed, "formatted": show(&time)?, "format_used": format_used});
+            let result =
+                json!({"input": input, "parsed": parsed, "formatted": show(&time)?, "format_used": format_used});
             Ok(Answer::new("parse", result).message("Date and time parsed").text(text))
         }
         Operation::Now => {
@@ -365,7 +390,8 @@ fn difference(start: &Zoned, end: &Zoned) -> Result<Value> {
         .collect();
     let words = if words.is_empty() { "0 seconds".into() } else { words.join(", ") };
     let round = SpanRound::new().largest(Part::Year).smallest(Part::Second).mode(RoundMode::Trunc).relative(start);
-    let calendar = start.until(end).and_then(|span| span.round(round)).map_err(|e| Error::new(Class::Tool, e.to_string()))?;
+    let calendar =
+        start.until(end).and_then(|span| span.round(round)).map_err(|e| Error::new(Class::Tool, e.to_string()))?;
     Ok(json!({
         "total_seconds": total, "days": total / 86_400, "hours": total / 3600, "minutes": total / 60,
         "human_readable": if past { format!("{words} ago") } else { words },
@@ -387,7 +413,8 @@ fn info(time: &Zoned) -> Result<Value> {
     info["quarter"] = ((time.month() - 1) / 3 + 1).into();
     info["is_leap_year"] = time.in_leap_year().into();
     info["days_in_month"] = time.days_in_month().into();
-    info["timezone"] = time.time_zone().iana_name().map(str::to_owned).unwrap_or_else(|| time.offset().to_string()).into();
+    info["timezone"] =
+        time.time_zone().iana_name().map(str::to_owned).unwrap_or_else(|| time.offset().to_string()).into();
     info["utc_offset_seconds"] = time.offset().seconds().into();
     info["iso"] = iso(time).into();
     info["start_of_day"] = iso(&time.start_of_day().map_err(fault)?).into();
@@ -438,7 +465,10 @@ mod tests {
             });
             result("datetime", params)["result"].take()
         };
-        assert_eq!((add("days"), add("hours")), (json!("2024-03-31T12:00:00+02:00"), json!("2024-03-31T13:00:00+02:00")));
+        assert_eq!(
+            (add("days"), add("hours")),
+            (json!("2024-03-31T12:00:00+02:00"), json!("2024-03-31T13:00:00+02:00"))
+        );
         let convert = json!({
             "operation": "convert_timezone", "input": "2024-07-01T12:00:00Z", "target_timezone": "+05:30", "format": "%H:%M",
         });
@@ -463,21 +493,27 @@ mod tests {
 
     #[test]
     fn bad_input() {
-        bad("date_time_handler", &[
-            (json!({}), Class::Usage),
-            (json!({"input": "tomorrow"}), Class::Usage),
-            (json!({"input": "2024-02-30"}), Class::Usage),
-            (json!({"input": ""}), Class::Usage),
-            (json!({"input": "99999999999999999999"}), Class::Usage),
-            (json!({"input": i64::MAX}), Class::Usage),
-            (json!({"input": "2024-01-01", "format": "%!"}), Class::Usage),
-            (json!({"input": "2024-01-01", "input_format": "%d"}), Class::Usage),
-            (json!({"operation": "now", "timezone": "Europe/Berln"}), Class::Usage),
-            (json!({"operation": "add", "input": "2024-01-01", "amount": i64::MAX, "unit": "years"}), Class::Usage),
-            (json!({"operation": "subtract", "input": "2024-01-01", "amount": i64::MIN, "unit": "s"}), Class::Usage),
-            (json!({"operation": "add", "input": "2024-01-01", "amount": 1, "unit": "fortnight"}), Class::Usage),
-            (json!({"operation": "difference", "start": "2024-01-01"}), Class::Usage),
-            (json!({"operation": "convert_timezone", "input": "2024-01-01"}), Class::Usage),
-        ]);
+        bad(
+            "date_time_handler",
+            &[
+                (json!({}), Class::Usage),
+                (json!({"input": "tomorrow"}), Class::Usage),
+                (json!({"input": "2024-02-30"}), Class::Usage),
+                (json!({"input": ""}), Class::Usage),
+                (json!({"input": "99999999999999999999"}), Class::Usage),
+                (json!({"input": i64::MAX}), Class::Usage),
+                (json!({"input": "2024-01-01", "format": "%!"}), Class::Usage),
+                (json!({"input": "2024-01-01", "input_format": "%d"}), Class::Usage),
+                (json!({"operation": "now", "timezone": "Europe/Berln"}), Class::Usage),
+                (json!({"operation": "add", "input": "2024-01-01", "amount": i64::MAX, "unit": "years"}), Class::Usage),
+                (
+                    json!({"operation": "subtract", "input": "2024-01-01", "amount": i64::MIN, "unit": "s"}),
+                    Class::Usage,
+                ),
+                (json!({"operation": "add", "input": "2024-01-01", "amount": 1, "unit": "fortnight"}), Class::Usage),
+                (json!({"operation": "difference", "start": "2024-01-01"}), Class::Usage),
+                (json!({"operation": "convert_timezone", "input": "2024-01-01"}), Class::Usage),
+            ],
+        );
     }
 }

@@ -331,21 +331,26 @@ mod tests {
         assert_eq!(same["summary"]["modified"], 0);
         std::fs::write(dir.path().join("b"), b"\xff").unwrap();
         std::fs::write(dir.path().join("c"), "{").unwrap();
-        for params in [json!({"old_file": "b", "new_text": ""}), json!({"type": "json", "old_file": "c", "new_json": 1})] {
+        for params in
+            [json!({"old_file": "b", "new_text": ""}), json!({"type": "json", "old_file": "c", "new_json": 1})]
+        {
             assert_eq!(run("diff", params, &call).unwrap_err().class(), Class::Tool);
         }
     }
 
     #[test]
     fn bad_input() {
-        bad("diff_calculator", &[
-            (json!({}), Class::Usage),
-            (json!({"old_text": "a"}), Class::Usage),
-            (json!({"old_json": 1}), Class::Usage),
-            (json!({"old_text": "a", "new_text": "b", "format": "patch"}), Class::Usage),
-            (json!({"old_text": "a", "new_text": "b", "format": "html"}), Class::Usage),
-            (json!({"old_file": "absent", "new_text": ""}), Class::NotFound),
-            (json!({"old_file": "/etc/passwd", "new_text": ""}), Class::Denied),
-        ]);
+        bad(
+            "diff_calculator",
+            &[
+                (json!({}), Class::Usage),
+                (json!({"old_text": "a"}), Class::Usage),
+                (json!({"old_json": 1}), Class::Usage),
+                (json!({"old_text": "a", "new_text": "b", "format": "patch"}), Class::Usage),
+                (json!({"old_text": "a", "new_text": "b", "format": "html"}), Class::Usage),
+                (json!({"old_file": "absent", "new_text": ""}), Class::NotFound),
+                (json!({"old_file": "/etc/passwd", "new_text": ""}), Class::Denied),
+            ],
+        );
     }
 }

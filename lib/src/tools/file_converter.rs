@@ -360,13 +360,17 @@ mod tests {
         for to in ["utf-8", "utf-16le", "utf16be", "iso-8859-1", "windows-1252", "ISO-8859-15"] {
             let params = json!({"operation": "encoding", "path": "a", "target_path": "b", "to_encoding": to});
             run("file_converter", params, &call).unwrap();
-            let back = json!({"operation": "encoding", "path": "b", "target_path": "c", "to_encoding": "utf8", "bom": false});
+            let back =
+                json!({"operation": "encoding", "path": "b", "target_path": "c", "to_encoding": "utf8", "bom": false});
             let back = run("file_converter", back, &call).unwrap();
             assert_eq!(std::fs::read_to_string(dir.path().join("c")).unwrap(), text, "{to} {back}");
         }
         let bytes = std::fs::read(dir.path().join("a")).unwrap();
         assert_eq!(bytes, text.as_bytes());
-        assert_eq!(decode(&encode("häß", Charset::Of(UTF_16BE), Some(false), false).unwrap(), "utf-16be").unwrap().1, "häß");
+        assert_eq!(
+            decode(&encode("häß", Charset::Of(UTF_16BE), Some(false), false).unwrap(), "utf-16be").unwrap().1,
+            "häß"
+        );
     }
 
     #[test]
@@ -393,7 +397,10 @@ mod tests {
         for (params, class) in [
             (json!({"operation": "encoding", "path": "a", "to_encoding": "latin1"}), Class::Tool),
             (json!({"operation": "encoding", "path": "a", "to_encoding": "ascii"}), Class::Tool),
-            (json!({"operation": "encoding", "path": "a", "from_encoding": "ascii", "to_encoding": "utf-8"}), Class::Tool),
+            (
+                json!({"operation": "encoding", "path": "a", "from_encoding": "ascii", "to_encoding": "utf-8"}),
+                Class::Tool,
+            ),
             (json!({"operation": "encoding", "path": "a", "to_encoding": "ebcdic"}), Class::Usage),
             (json!({"operation": "encoding", "path": "a"}), Class::Usage),
             (json!({"operation": "detect", "path": "b"}), Class::Tool),
@@ -402,15 +409,18 @@ mod tests {
             assert_eq!(error.class(), class, "{params} {error}");
         }
         assert_eq!(std::fs::read_to_string(dir.path().join("a")).unwrap(), "Ж\n");
-        bad("file_converter", &[
-            (json!({}), Class::Usage),
-            (json!({"operation": "detect"}), Class::Usage),
-            (json!({"operation": "detect", "path": "x", "input": "y"}), Class::Usage),
-            (json!({"operation": "encoding", "input": "ä", "to_encoding": "latin1"}), Class::Usage),
-            (json!({"operation": "line_endings", "path": "x", "line_ending": "vms"}), Class::Usage),
-            (json!({"operation": "detect", "path": "absent"}), Class::NotFound),
-            (json!({"operation": "detect", "path": "/etc/passwd"}), Class::Denied),
-            (json!({"operation": "indentation", "path": "x", "tab_size": 0}), Class::Usage),
-        ]);
+        bad(
+            "file_converter",
+            &[
+                (json!({}), Class::Usage),
+                (json!({"operation": "detect"}), Class::Usage),
+                (json!({"operation": "detect", "path": "x", "input": "y"}), Class::Usage),
+                (json!({"operation": "encoding", "input": "ä", "to_encoding": "latin1"}), Class::Usage),
+                (json!({"operation": "line_endings", "path": "x", "line_ending": "vms"}), Class::Usage),
+                (json!({"operation": "detect", "path": "absent"}), Class::NotFound),
+                (json!({"operation": "detect", "path": "/etc/passwd"}), Class::Denied),
+                (json!({"operation": "indentation", "path": "x", "tab_size": 0}), Class::Usage),
+            ],
+        );
     }
 }

@@ -156,4 +156,3 @@ pub(super) fn stat(dir: impl AsFd, name: impl AsRef<Path>) -> Result<Option<Stat
 pub(super) fn kind(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
-

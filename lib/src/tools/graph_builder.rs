@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Answer, Call, Level, Spelling, ToolSpec, example, required, timestamp};
+use super::{Answer, Call, Level, Spelling, ToolSpec, example, required, timestamp, word};
 use crate::error::{Class, Error, Result};
 use algorithms::Net;
 
@@ -93,7 +93,7 @@ pub(super) struct Params {
     data: Option<Value>,
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 enum Operation {
@@ -171,8 +171,8 @@ struct Graph {
 /// Does one operation.
 pub(super) fn run(params: Params, call: &Call) -> Result<Answer> {
     call.check()?;
-    let name = name(params.operation);
-    let answer = |result: Value| Answer::new(name, result);
+    let name = word(&params.operation);
+    let answer = |result: Value| Answer::new(name.clone(), result);
     let mut graph = match (params.operation, params.graph) {
         (Operation::CreateGraph, given) => {
             let mut given = given.map_or_else(|| Ok(Value::Object(Map::new())), object)?;
@@ -303,10 +303,13 @@ pub(super) fn run(params: Params, call: &Call) -> Result<Answer> {
         Operation::SpanningTree => {
             let (tree, total) = algorithms::spanning_tree(&graph.net(), call)?;
             let edges: Vec<_> = tree.iter().map(|at| json!(graph.edges[*at])).collect();
-            Ok(answer(json!({"edges": edges, "total_weight": number(total), "spans": edges.len() + 1 >= graph.nodes.len()})))
+            Ok(answer(
+                json!({"edges": edges, "total_weight": number(total), "spans": edges.len() + 1 >= graph.nodes.len()}),
+            ))
         }
         Operation::ExportJson => {
-            let text = serde_json::to_string_pretty(&graph.write()).map_err(|e| Error::new(Class::Bug, e.to_string()))?;
+            let text =
+                serde_json::to_string_pretty(&graph.write()).map_err(|e| Error::new(Class::Bug, e.to_string()))?;
             let (nodes, edges) = (graph.nodes.len(), graph.edges.len());
             Ok(answer(json!({"json": text, "format": "json", "node_count": nodes, "edge_count": edges})).text(text))
         }
@@ -318,29 +321,6 @@ pub(super) fn run(params: Params, call: &Call) -> Result<Answer> {
             let text = mermaid(&graph);
             Ok(answer(json!({"mermaid": text, "format": "mermaid"})).text(text))
         }
-    }
-}
-
-fn name(operation: Operation) -> &'static str {
-    match operation {
-        Operation::CreateGraph => "create_graph",
-        Operation::AddNode => "add_node",
-        Operation::AddEdge => "add_edge",
-        Operation::RemoveNode => "remove_node",
-        Operation::RemoveEdge => "remove_edge",
-        Operation::Analyze => "analyze",
-        Operation::ShortestPath => "shortest_path",
-        Operation::AllPaths => "all_paths",
-        Operation::Neighbors => "neighbors",
-        Operation::Components => "components",
-        Operation::Cycles => "cycles",
-        Operation::TopologicalOrder => "topological_order",
-        Operation::Centrality => "centrality",
-        Operation::SpanningTree => "spanning_tree",
-        Operation::ExportJson => "export_json",
-        Operation::ImportJson => "import_json",
-        Operation::ExportDot => "export_dot",
-        Operation::ExportMermaid => "export_mermaid",
     }
 }
 
@@ -374,7 +354,10 @@ impl Graph {
             (None, None | Some("directed")) => GraphType::Directed,
             (None, Some("undirected")) => GraphType::Undirected,
             (None, Some(other)) => {
-                return Err(Error::new(Class::Usage, format!("graph.graph_type: {other:?} is not directed or undirected")));
+                return Err(Error::new(
+                    Class::Usage,
+                    format!("graph.graph_type: {other:?} is not directed or undirected"),
+                ));
             }
         };
         let created = given["metadata"]["created_at"].as_str().map(str::to_owned);
@@ -469,7 +452,8 @@ impl Graph {
     }
 
     fn net(&self) -> Net {
-        let edges = self.edges.iter().map(|edge| (self.index[&edge.from], self.index[&edge.to], edge.weight.unwrap_or(1.0)));
+        let edges =
+            self.edges.iter().map(|edge| (self.index[&edge.from], self.index[&edge.to], edge.weight.unwrap_or(1.0)));
         Net::new(self.nodes.len(), edges, self.kind == GraphType::Directed)
     }
 
@@ -617,7 +601,10 @@ mod tests {
             // As an object and as text, as the predecessor wanted it.
             params["graph"] = if edges == 1 { graph.clone() } else { graph.to_string().into() };
             graph = result("graph_builder", params);
-            assert_eq!((&graph["metadata"]["node_count"], &graph["metadata"]["edge_count"]), (&json!(nodes), &json!(edges)));
+            assert_eq!(
+                (&graph["metadata"]["node_count"], &graph["metadata"]["edge_count"]),
+                (&json!(nodes), &json!(edges))
+            );
             assert_eq!(graph["graph_type"], "undirected");
         }
     }
@@ -634,7 +621,10 @@ mod tests {
         assert!((facts["density"].as_f64().unwrap() - 4.0 / 12.0).abs() < 1e-9);
         assert_eq!(ask("neighbors", ring.clone(), json!({"node_id": "c"}))["successors"], json!(["a", "d"]));
         assert_eq!(ask("shortest_path", ring.clone(), json!({"from": "d", "to": "a"}))["found"], false);
-        assert_eq!(ask("shortest_path", ring.clone(), json!({"from": "a"}))["distances"], json!({"a": 0, "b": 1, "c": 2, "d": 3}));
+        assert_eq!(
+            ask("shortest_path", ring.clone(), json!({"from": "a"}))["distances"],
+            json!({"a": 0, "b": 1, "c": 2, "d": 3})
+        );
         assert_eq!(ask("all_paths", ring, json!({"from": "a", "to": "d"}))["paths"], json!([["a", "b", "c", "d"]]));
         let tree = json!({"graph_type": "undirected", "edges": [["a", "b", 3], ["b", "c", 1], ["a", "c", 1]]});
         assert_eq!(ask("spanning_tree", tree.clone(), json!({}))["total_weight"], 2);
@@ -655,22 +645,25 @@ mod tests {
     #[test]
     fn bad_input() {
         let with = |operation: &str, graph: Value| json!({"operation": operation, "graph": graph, "from": "a", "to": "b", "node_id": "x"});
-        bad("graph_builder", &[
-            (json!({"operation": "analyze"}), Class::Usage),
-            (with("analyze", json!(5)), Class::Usage),
-            (with("analyze", json!("{")), Class::Usage),
-            (with("analyze", json!({"nodes": 1})), Class::Usage),
-            (with("analyze", json!({"nodes": [{}]})), Class::Usage),
-            (with("analyze", json!({"nodes": ["a", "a"]})), Class::Tool),
-            (with("analyze", json!({"edges": [["a"]]})), Class::Usage),
-            (with("analyze", json!({"edges": [["a", "b", "c"]]})), Class::Usage),
-            (with("analyze", json!({"graph_type": "round"})), Class::Usage),
-            (with("shortest_path", json!({"nodes": ["a"]})), Class::Tool),
-            (with("shortest_path", json!({"edges": [["a", "b", -1], ["b", "a", -1]]})), Class::Tool),
-            (with("topological_order", json!({"graph_type": "undirected"})), Class::Usage),
-            (with("remove_node", json!({})), Class::Tool),
-            (with("remove_edge", json!({"nodes": ["a", "b"]})), Class::Tool),
-            (with("add_edge", json!({"nodes": ["a"]})), Class::Tool),
-        ]);
+        bad(
+            "graph_builder",
+            &[
+                (json!({"operation": "analyze"}), Class::Usage),
+                (with("analyze", json!(5)), Class::Usage),
+                (with("analyze", json!("{")), Class::Usage),
+                (with("analyze", json!({"nodes": 1})), Class::Usage),
+                (with("analyze", json!({"nodes": [{}]})), Class::Usage),
+                (with("analyze", json!({"nodes": ["a", "a"]})), Class::Tool),
+                (with("analyze", json!({"edges": [["a"]]})), Class::Usage),
+                (with("analyze", json!({"edges": [["a", "b", "c"]]})), Class::Usage),
+                (with("analyze", json!({"graph_type": "round"})), Class::Usage),
+                (with("shortest_path", json!({"nodes": ["a"]})), Class::Tool),
+                (with("shortest_path", json!({"edges": [["a", "b", -1], ["b", "a", -1]]})), Class::Tool),
+                (with("topological_order", json!({"graph_type": "undirected"})), Class::Usage),
+                (with("remove_node", json!({})), Class::Tool),
+                (with("remove_edge", json!({"nodes": ["a", "b"]})), Class::Tool),
+                (with("add_edge", json!({"nodes": ["a"]})), Class::Tool),
+            ],
+        );
     }
 }

@@ -206,7 +206,8 @@ mod tests {
         let patch = result("json_patch", json!({"operation": "diff", "input": old, "target": new}))["patch"].take();
         assert_eq!(result("json_patch", json!({"input": old, "patch": patch}))["result"], new);
         let new = json!({"a": {"b": 1}, "z": 2});
-        let patch = result("json_patch", json!({"operation": "merge_diff", "input": old, "target": new}))["patch"].take();
+        let patch =
+            result("json_patch", json!({"operation": "merge_diff", "input": old, "target": new}))["patch"].take();
         assert_eq!(result("json_patch", json!({"operation": "merge", "input": old, "patch": patch}))["result"], new);
         assert_eq!(result("json_patch", json!({"operation": "get", "input": "[1]", "pointer": "/7"}))["found"], false);
     }
@@ -224,24 +225,33 @@ mod tests {
             (json!([1, 2]), json!({"a": "b", "c": null}), json!({"a": "b"})),
             (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
         ] {
-            assert_eq!(result("json_patch", json!({"operation": "merge", "input": old, "patch": patch}))["result"], new);
+            assert_eq!(
+                result("json_patch", json!({"operation": "merge", "input": old, "patch": patch}))["result"],
+                new
+            );
         }
     }
 
     #[test]
     fn bad_input() {
-        bad("json_patch", &[
-            (json!({}), Class::Usage),
-            (json!({"input": 1}), Class::Usage),
-            (json!({"input": 1, "patch": 1}), Class::Usage),
-            (json!({"input": {}, "patch": [{"op": "frob", "path": "/a"}]}), Class::Usage),
-            (json!({"input": {}, "patch": [{"op": "add", "path": "a", "value": 1}]}), Class::Usage),
-            (json!({"input": {}, "patch": [{"op": "remove", "path": "/a"}]}), Class::Tool),
-            (json!({"input": {"a": 1}, "patch": [{"op": "test", "path": "/a", "value": 2}]}), Class::Tool),
-            (json!({"input": [1], "patch": [{"op": "add", "path": "/5", "value": 2}]}), Class::Tool),
-            (json!({"input": {"a": 1, "b": 2}, "patch": vec![json!({"op": "copy", "from": "", "path": "/b"}); 200]}), Class::Tool),
-            (json!({"operation": "get", "input": {}, "pointer": "a"}), Class::Usage),
-            (json!({"operation": "diff", "input": {}}), Class::Usage),
-        ]);
+        bad(
+            "json_patch",
+            &[
+                (json!({}), Class::Usage),
+                (json!({"input": 1}), Class::Usage),
+                (json!({"input": 1, "patch": 1}), Class::Usage),
+                (json!({"input": {}, "patch": [{"op": "frob", "path": "/a"}]}), Class::Usage),
+                (json!({"input": {}, "patch": [{"op": "add", "path": "a", "value": 1}]}), Class::Usage),
+                (json!({"input": {}, "patch": [{"op": "remove", "path": "/a"}]}), Class::Tool),
+                (json!({"input": {"a": 1}, "patch": [{"op": "test", "path": "/a", "value": 2}]}), Class::Tool),
+                (json!({"input": [1], "patch": [{"op": "add", "path": "/5", "value": 2}]}), Class::Tool),
+                (
+                    json!({"input": {"a": 1, "b": 2}, "patch": vec![json!({"op": "copy", "from": "", "path": "/b"}); 200]}),
+                    Class::Tool,
+                ),
+                (json!({"operation": "get", "input": {}, "pointer": "a"}), Class::Usage),
+                (json!({"operation": "diff", "input": {}}), Class::Usage),
+            ],
+        );
     }
 }

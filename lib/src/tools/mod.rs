@@ -1,7 +1,8 @@
 //! Tools: one file each. This file holds what they share: [`ToolSpec`], [`Call`], the list, and the [`Registry`] through
 //! which every caller (messages, Lua, models, tests) lists, describes, searches, invokes and tests them.
 //!
-//! A tool is a params struct, a `SPEC` and a `run`. Spelling, validation, policy, deadline, envelope: once, here.
+//! A tool is a params struct, a `SPEC` and a `run`. Spelling, validation, policy, deadline, envelope: once, here. `optional`
+//! names the tools that only some builds have.
 
 mod base64_encoder;
 mod calculator;
@@ -9,32 +10,36 @@ mod data_validation;
 mod date_time_handler;
 mod diff_calculator;
 mod echo;
+mod environment_reader;
 mod faults;
 mod file_converter;
 mod file_operations;
 mod file_search;
+mod file_watcher;
 mod files;
 mod graph_builder;
 mod hash_calculator;
 mod http_request;
 mod json_patch;
+mod optional;
 mod regex_tool;
 mod registry;
 mod schedule_calculator;
 mod schema;
 mod secret_scanner;
-mod text_diff_patch;
+mod system_monitor;
 #[cfg(test)]
 mod testing;
+mod text_diff_patch;
 mod text_manipulator;
 mod text_statistics;
 mod uuid_generator;
+mod wait;
 
 use std::fs::File;
 use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use schemars::JsonSchema;
@@ -42,12 +47,13 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use registry::{Registry, TestCase};
+pub use wait::Cancel;
 
 use crate::config::Tools;
 use crate::error::{Class, Error, Result};
 use crate::security::Policy;
 
-/// The tools of this build, in the order of `list`.
+/// The tools of this build. One behind a feature has its row in `optional` too.
 fn builtin() -> Vec<Box<dyn Tool>> {
     vec![
         tool(&base64_encoder::SPEC, base64_encoder::run),
@@ -55,9 +61,11 @@ fn builtin() -> Vec<Box<dyn Tool>> {
         tool(&data_validation::SPEC, data_validation::run),
         tool(&date_time_handler::SPEC, date_time_handler::run),
         tool(&diff_calculator::SPEC, diff_calculator::run),
+        tool(&environment_reader::SPEC, environment_reader::run),
         tool(&file_converter::SPEC, file_converter::run),
         tool(&file_operations::SPEC, file_operations::run),
         tool(&file_search::SPEC, file_search::run),
+        tool(&file_watcher::SPEC, file_watcher::run),
         tool(&graph_builder::SPEC, graph_builder::run),
         tool(&hash_calculator::SPEC, hash_calculator::run),
         tool(&http_request::SPEC, http_request::run),
@@ -65,6 +73,7 @@ fn builtin() -> Vec<Box<dyn Tool>> {
         tool(&regex_tool::SPEC, regex_tool::run),
         tool(&schedule_calculator::SPEC, schedule_calculator::run),
         tool(&secret_scanner::SPEC, secret_scanner::run),
+        tool(&system_monitor::SPEC, system_monitor::run),
         tool(&text_diff_patch::SPEC, text_diff_patch::run),
         tool(&text_manipulator::SPEC, text_manipulator::run),
         tool(&text_statistics::SPEC, text_statistics::run),
@@ -125,6 +134,10 @@ pub enum Effect {
     WriteFiles,
     /// Talks to other hosts.
     Network,
+    /// Reads variables of the environment.
+    Environment,
+    /// Starts programs.
+    Programs,
 }
 
 impl Effect {
@@ -135,6 +148,8 @@ impl Effect {
             Effect::ReadFiles => "read_files",
             Effect::WriteFiles => "write_files",
             Effect::Network => "network",
+            Effect::Environment => "environment",
+            Effect::Programs => "programs",
         }
     }
 }
@@ -322,23 +337,6 @@ impl Call {
     }
 }
 
-/// A flag that stops a call; clones share it.
-#[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    /// Stops the call at its next look.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    /// Whether it was stopped.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-}
-
 /// The parameter `name`, which this operation needs.
 fn required<T>(value: Option<T>, name: &str) -> Result<T> {
     value.ok_or_else(|| Error::new(Class::Usage, format!("{name}: missing")))
@@ -351,6 +349,11 @@ fn lower(text: &str) -> String {
         (Some(first), second) if !second.is_some_and(char::is_uppercase) => first.to_lowercase().chain(chars).collect(),
         _ => text.to_owned(),
     }
+}
+
+/// The name of a choice as parameters spell it.
+fn word(choice: &impl serde::Serialize) -> String {
+    serde_json::to_value(choice).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// The `true` of `#[serde(default = …)]`.

@@ -43,7 +43,11 @@ pub(super) const SPEC: ToolSpec = ToolSpec {
             r#"{"operation": "split", "pattern": "[, ]+", "input": "a, b,c"}"#,
             r#"{"result": ["a", "b", "c"]}"#,
         ),
-        example("test", r#"{"operation": "test", "pattern": "^a.c$", "input": "ABC", "ignore_case": true}"#, r#"{"matches": true}"#),
+        example(
+            "test",
+            r#"{"operation": "test", "pattern": "^a.c$", "input": "ABC", "ignore_case": true}"#,
+            r#"{"matches": true}"#,
+        ),
     ],
 };
 
@@ -116,10 +120,15 @@ pub(super) fn run(params: Params, call: &Call) -> Result<Answer> {
         .size_limit(MAX_PATTERN)
         .build();
     if params.operation == Operation::Validate {
-        return Ok(Answer::new("validate", match &compiled {
-            Ok(regex) => json!({"valid": true, "groups": regex.captures_len() - 1, "names": names(regex).collect::<Vec<_>>()}),
-            Err(error) => json!({"valid": false, "error": fault("pattern", &source, error).text()}),
-        }));
+        return Ok(Answer::new(
+            "validate",
+            match &compiled {
+                Ok(regex) => {
+                    json!({"valid": true, "groups": regex.captures_len() - 1, "names": names(regex).collect::<Vec<_>>()})
+                }
+                Err(error) => json!({"valid": false, "error": fault("pattern", &source, error).text()}),
+            },
+        ));
     }
     let regex = compiled.map_err(|error| fault("pattern", &source, &error))?;
     let input = required(params.input, "input")?;
@@ -225,9 +234,12 @@ mod tests {
     #[test]
     fn finds_are_counted_in_characters_and_groups_may_be_missing() {
         let found = result("regex", json!({"pattern": "(x)|(ö)", "input": "äöx"}));
-        assert_eq!(found["matches"], json!([
-            {"text": "ö", "start": 1, "end": 2, "groups": [null, "ö"]}, {"text": "x", "start": 2, "end": 3, "groups": ["x", null]},
-        ]));
+        assert_eq!(
+            found["matches"],
+            json!([
+                {"text": "ö", "start": 1, "end": 2, "groups": [null, "ö"]}, {"text": "x", "start": 2, "end": 3, "groups": ["x", null]},
+            ])
+        );
         let many = result("regex", json!({"pattern": "a", "input": "a".repeat(10_001)}));
         assert_eq!((&many["count"], &many["truncated"]), (&json!(10_000), &json!(true)));
         let empty = result("regex", json!({"pattern": "", "input": "ab"}));
@@ -237,9 +249,18 @@ mod tests {
     #[test]
     fn operations_and_flags() {
         for (params, expected) in [
-            (json!({"operation": "replace", "pattern": "a", "input": "aaa", "replacement": "b$$", "limit": 2}), json!("b$b$a")),
-            (json!({"operation": "replace", "pattern": "(?<n>a)", "input": "a", "replacement": "${n}x$1"}), json!("axa")),
-            (json!({"operation": "replace", "pattern": ".", "literal": true, "input": "a.b", "replacement": ""}), json!("ab")),
+            (
+                json!({"operation": "replace", "pattern": "a", "input": "aaa", "replacement": "b$$", "limit": 2}),
+                json!("b$b$a"),
+            ),
+            (
+                json!({"operation": "replace", "pattern": "(?<n>a)", "input": "a", "replacement": "${n}x$1"}),
+                json!("axa"),
+            ),
+            (
+                json!({"operation": "replace", "pattern": ".", "literal": true, "input": "a.b", "replacement": ""}),
+                json!("ab"),
+            ),
             (json!({"operation": "split", "pattern": ",", "input": "a,b,c", "limit": 2}), json!(["a", "b,c"])),
             (json!({"operation": "escape", "pattern": "a.b*"}), json!("a\\.b\\*")),
         ] {
@@ -248,20 +269,26 @@ mod tests {
         let lines = json!({"pattern": "^b$", "multi_line": true, "input": "a\nb"});
         assert_eq!(result("regex", lines)["matches"][0]["start"], 2);
         let wrong = result("regex", json!({"operation": "validate", "pattern": "a("}));
-        assert_eq!((&wrong["valid"], wrong["error"].as_str().unwrap()), (&json!(false), "pattern: \"a(\": unclosed group"));
+        assert_eq!(
+            (&wrong["valid"], wrong["error"].as_str().unwrap()),
+            (&json!(false), "pattern: \"a(\": unclosed group")
+        );
     }
 
     #[test]
     fn bad_input() {
-        bad("regex_tool", &[
-            (json!({}), Class::Usage),
-            (json!({"pattern": "a"}), Class::Usage),
-            (json!({"pattern": "(", "input": "x"}), Class::Usage),
-            (json!({"pattern": "(?=a)", "input": "x"}), Class::Usage),
-            (json!({"pattern": "(a{1000}){10000}", "input": "x"}), Class::Usage),
-            (json!({"operation": "replace", "pattern": "a", "input": "x"}), Class::Usage),
-            (json!({"pattern": "a", "input": "x", "limit": 0}), Class::Usage),
-            (json!({"operation": "frob", "pattern": "a", "input": "x"}), Class::Usage),
-        ]);
+        bad(
+            "regex_tool",
+            &[
+                (json!({}), Class::Usage),
+                (json!({"pattern": "a"}), Class::Usage),
+                (json!({"pattern": "(", "input": "x"}), Class::Usage),
+                (json!({"pattern": "(?=a)", "input": "x"}), Class::Usage),
+                (json!({"pattern": "(a{1000}){10000}", "input": "x"}), Class::Usage),
+                (json!({"operation": "replace", "pattern": "a", "input": "x"}), Class::Usage),
+                (json!({"pattern": "a", "input": "x", "limit": 0}), Class::Usage),
+                (json!({"operation": "frob", "pattern": "a", "input": "x"}), Class::Usage),
+            ],
+        );
     }
 }

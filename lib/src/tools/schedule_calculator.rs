@@ -38,7 +38,7 @@ pub(super) const SPEC: ToolSpec = ToolSpec {
         example(
             "in words",
             r#"{"operation": "describe", "expression": "@daily"}"#,
-            r#"{"valid": true, "description": "At 00:00, every day."}"#,
+            r#"{"valid": true, "description": "At 00:00."}"#,
         ),
         example(
             "whether it fires at a moment",
@@ -93,10 +93,13 @@ pub(super) fn run(params: Params, call: &Call) -> Result<Answer> {
     let zone = date_time_handler::time_zone(&params.timezone, "timezone")?;
     let parsed = parse(&params.expression);
     if params.operation == Operation::Describe {
-        return Ok(Answer::new("describe", match parsed {
-            Ok(cron) => json!({"valid": true, "description": cron.describe()}),
-            Err(error) => json!({"valid": false, "error": error.text()}),
-        }));
+        return Ok(Answer::new(
+            "describe",
+            match parsed {
+                Ok(cron) => json!({"valid": true, "description": cron.describe()}),
+                Err(error) => json!({"valid": false, "error": error.text()}),
+            },
+        ));
     }
     let cron = parsed?;
     let from = match &params.from {
@@ -113,7 +116,8 @@ pub(super) fn run(params: Params, call: &Call) -> Result<Answer> {
     let (name, mut at, mut times) = (if next { "next" } else { "previous" }, from.clone(), Vec::new());
     while times.len() < params.count {
         call.check()?;
-        let found = if next { cron.find_next_occurrence(&at, false) } else { cron.find_previous_occurrence(&at, false) };
+        let found =
+            if next { cron.find_next_occurrence(&at, false) } else { cron.find_previous_occurrence(&at, false) };
         match found {
             Ok(time) => {
                 times.push(date_time_handler::iso(&time));
@@ -165,7 +169,12 @@ mod tests {
             ("0 0 29 2 *", "2023-01-01", "UTC", json!(["2024-02-29T00:00:00Z", "2028-02-29T00:00:00Z"])),
             ("0 0 * * FRI#2", "2024-03-01", "UTC", json!(["2024-03-08T00:00:00Z", "2024-04-12T00:00:00Z"])),
             ("*/20 * * * * *", "2024-03-01", "UTC", json!(["2024-03-01T00:00:20Z", "2024-03-01T00:00:40Z"])),
-            ("0 12 * * *", "2024-03-30", "Europe/Berlin", json!(["2024-03-30T12:00:00+01:00", "2024-03-31T12:00:00+02:00"])),
+            (
+                "0 12 * * *",
+                "2024-03-30",
+                "Europe/Berlin",
+                json!(["2024-03-30T12:00:00+01:00", "2024-03-31T12:00:00+02:00"]),
+            ),
             ("0 0 0 1 1 * 2025", "2024-03-01", "UTC", json!(["2025-01-01T00:00:00Z"])),
         ] {
             assert_eq!(times(expression, from, zone), expected, "{expression}");
@@ -178,18 +187,21 @@ mod tests {
     fn bad_input() {
         let wrong = |expression: &str| (json!({"expression": expression}), Class::Usage);
         let long = "1,".repeat(1000);
-        bad("schedule_calculator", &[
-            (json!({}), Class::Usage),
-            wrong(""),
-            wrong("* * * *"),
-            wrong("60 * * * *"),
-            wrong("* * * * * * * *"),
-            wrong("a b c d e"),
-            wrong("*/0 * * * *"),
-            wrong(&long),
-            (json!({"expression": "* * * * *", "timezone": "Mars/Base"}), Class::Usage),
-            (json!({"expression": "* * * * *", "from": "soon"}), Class::Usage),
-            (json!({"expression": "* * * * *", "count": 0}), Class::Usage),
-        ]);
+        bad(
+            "schedule_calculator",
+            &[
+                (json!({}), Class::Usage),
+                wrong(""),
+                wrong("* * * *"),
+                wrong("60 * * * *"),
+                wrong("* * * * * * * *"),
+                wrong("a b c d e"),
+                wrong("*/0 * * * *"),
+                wrong(&long),
+                (json!({"expression": "* * * * *", "timezone": "Mars/Base"}), Class::Usage),
+                (json!({"expression": "* * * * *", "from": "soon"}), Class::Usage),
+                (json!({"expression": "* * * * *", "count": 0}), Class::Usage),
+            ],
+        );
     }
 }

@@ -32,7 +32,11 @@ pub(super) const SPEC: ToolSpec = ToolSpec {
             r#"{"operation": "redact", "input": "password = \"hunter2-hunter2\" # x"}"#,
             r#"{"result": "password = \"[REDACTED]\" # x", "count": 1}"#,
         ),
-        example("nothing", r#"{"input": "password = \"${PASSWORD}\", id = 550e8400-e29b-41d4-a716-446655440000"}"#, r#"{"count": 0}"#),
+        example(
+            "nothing",
+            r#"{"input": "password = \"${PASSWORD}\", id = 550e8400-e29b-41d4-a716-446655440000"}"#,
+            r#"{"count": 0}"#,
+        ),
     ],
 };
 
@@ -64,12 +68,29 @@ const fn rule(
 const RULES: &[Rule] = &[
     rule("private_key", "a private key", "high", r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----", 0.0),
     rule("aws_access_key_id", "an AWS access key id", "high", r"\b((?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16})\b", 2.5),
-    rule("aws_secret_key", "an AWS secret access key", "high",
-        r#"(?i)aws.{0,20}?(?:secret|sk).{0,20}?['"=:\s]([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)"#, 4.0),
-    rule("github_token", "a GitHub token", "high", r"\b(gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{22,255})\b", 3.0),
+    rule(
+        "aws_secret_key",
+        "an AWS secret access key",
+        "high",
+        r#"(?i)aws.{0,20}?(?:secret|sk).{0,20}?['"=:\s]([A-Za-z0-9/+]{40})(?:[^A-Za-z0-9/+=]|$)"#,
+        4.0,
+    ),
+    rule(
+        "github_token",
+        "a GitHub token",
+        "high",
+        r"\b(gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{22,255})\b",
+        3.0,
+    ),
     rule("gitlab_token", "a GitLab token", "high", r"\b(glpat-[A-Za-z0-9_-]{20,})", 3.0),
     rule("slack_token", "a Slack token", "high", r"\b(xox[abeoprs]-[A-Za-z0-9-]{10,250})\b", 2.5),
-    rule("slack_webhook", "a Slack webhook", "high", r"(https://hooks\.slack\.com/(?:services|workflows)/[A-Za-z0-9/+]{40,60})", 0.0),
+    rule(
+        "slack_webhook",
+        "a Slack webhook",
+        "high",
+        r"(https://hooks\.slack\.com/(?:services|workflows)/[A-Za-z0-9/+]{40,60})",
+        0.0,
+    ),
     rule("google_api_key", "a Google API key", "high", r"\b(AIza[A-Za-z0-9_-]{35})\b", 3.0),
     rule("anthropic_key", "an Anthropic key", "high", r"\b(sk-ant-[A-Za-z0-9_-]{32,})", 3.0),
     rule("openai_key", "an OpenAI key", "high", r"\b(sk-(?:proj-|svcacct-|admin-)?[A-Za-z0-9_-]{32,})", 3.5),
@@ -80,13 +101,41 @@ const RULES: &[Rule] = &[
     rule("pypi_token", "a PyPI token", "high", r"\b(pypi-AgEIcHlwaS5vcmc[A-Za-z0-9_-]{50,})", 3.0),
     rule("telegram_token", "a Telegram bot token", "high", r"\b([0-9]{8,10}:AA[A-Za-z0-9_-]{33})\b", 3.0),
     rule("twilio_key", "a Twilio key", "high", r"\b(SK[0-9a-f]{32})\b", 3.0),
-    rule("jwt", "a JSON Web Token", "medium", r"\b(eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,})", 3.5),
-    rule("url_password", "a password in a URL", "high", r#"\b[a-z][a-z0-9+.-]*://[^\s/:@'"<>]{1,100}:([^\s/:@'"<>]{3,100})@"#, 1.5),
-    rule("bearer_token", "a bearer token", "medium", r"(?i)\bauthorization['\x22]?\s*[:=]\s*['\x22]?(?:bearer|token)\s+([A-Za-z0-9._~+/=-]{16,})", 3.0),
-    rule("assigned_secret", "a secret set to a name that says so", "medium",
-        r#"(?i)\b[a-z0-9_.-]*(?:passwd|password|passphrase|secret|api[_-]?key|access[_-]?key|auth[_-]?token|private[_-]?key|client[_-]?secret)[a-z0-9_]*['"]?\s*(?::=|=>|[:=])\s*['"]([^\s'"]{8,200})['"]"#, 2.8),
-    rule("assigned_env", "a secret in an environment file", "medium",
-        r"(?m)^\s*(?:export\s+)?[A-Z0-9_]*(?:PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY)[A-Z0-9_]*=([^\s'\x22#$]{8,200})\s*$", 2.8),
+    rule(
+        "jwt",
+        "a JSON Web Token",
+        "medium",
+        r"\b(eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,})",
+        3.5,
+    ),
+    rule(
+        "url_password",
+        "a password in a URL",
+        "high",
+        r#"\b[a-z][a-z0-9+.-]*://[^\s/:@'"<>]{1,100}:([^\s/:@'"<>]{3,100})@"#,
+        1.5,
+    ),
+    rule(
+        "bearer_token",
+        "a bearer token",
+        "medium",
+        r"(?i)\bauthorization['\x22]?\s*[:=]\s*['\x22]?(?:bearer|token)\s+([A-Za-z0-9._~+/=-]{16,})",
+        3.0,
+    ),
+    rule(
+        "assigned_secret",
+        "a secret set to a name that says so",
+        "medium",
+        r#"(?i)\b[a-z0-9_.-]*(?:passwd|password|passphrase|secret|api[_-]?key|access[_-]?key|auth[_-]?token|private[_-]?key|client[_-]?secret)[a-z0-9_]*['"]?\s*(?::=|=>|[:=])\s*['"]([^\s'"]{8,200})['"]"#,
+        2.8,
+    ),
+    rule(
+        "assigned_env",
+        "a secret in an environment file",
+        "medium",
+        r"(?m)^\s*(?:export\s+)?[A-Z0-9_]*(?:PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY)[A-Z0-9_]*=([^\s'\x22#$]{8,200})\s*$",
+        2.8,
+    ),
     rule("credit_card", "a credit card number", "medium", r"\b((?:[0-9][ -]?){12,18}[0-9])\b", 0.0),
 ];
 
@@ -273,8 +322,22 @@ fn secret(rule: &Rule, captures: &Captures<'_>) -> Option<std::ops::Range<usize>
 /// What stands where a secret will be.
 fn placeholder(text: &str) -> bool {
     let lower = text.to_lowercase();
-    let words = ["changeme", "placeholder", "your_", "your-", "yourpass", "example.com", "xxxx", "****", "todo", "redacted", "dummy"];
-    text.starts_with(['$', '<', '{', '%', '(', '[']) || text.contains("${") || words.iter().any(|word| lower.contains(word))
+    let words = [
+        "changeme",
+        "placeholder",
+        "your_",
+        "your-",
+        "yourpass",
+        "example.com",
+        "xxxx",
+        "****",
+        "todo",
+        "redacted",
+        "dummy",
+    ];
+    text.starts_with(['$', '<', '{', '%', '(', '['])
+        || text.contains("${")
+        || words.iter().any(|word| lower.contains(word))
 }
 
 /// Bits per character.
@@ -352,9 +415,18 @@ mod tests {
     #[test]
     fn what_is_none_is_not_found() {
         for text in [
-            "", "password", "password = \"\"", "password: str", "API_KEY=$OTHER", "token = get_token()", "secret = \"changeme-now\"",
-            "https://example.com:8080/a@b", "4111 1111 1111 1112", "sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
-            "password = \"<your-password>\"", "sk-this-is-a-css-class-name-no-key",
+            "",
+            "password",
+            "password = \"\"",
+            "password: str",
+            "API_KEY=$OTHER",
+            "token = get_token()",
+            "secret = \"changeme-now\"",
+            "https://example.com:8080/a@b",
+            "4111 1111 1111 1112",
+            "sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "password = \"<your-password>\"",
+            "sk-this-is-a-css-class-name-no-key",
         ] {
             assert_eq!(found(text), [""; 0], "{text}");
         }
@@ -371,7 +443,10 @@ mod tests {
         write("binary", b"\0API_TOKEN=kX9mQ2vLpZ\n");
         let scanned = run("secret_scanner", json!({"path": "."}), &call).unwrap()["result"].take();
         assert_eq!(scanned["count"], 1, "{scanned}");
-        assert_eq!((&scanned["findings"][0]["path"], &scanned["findings"][0]["line"]), (&json!("./sub/.env"), &json!(2)));
+        assert_eq!(
+            (&scanned["findings"][0]["path"], &scanned["findings"][0]["line"]),
+            (&json!("./sub/.env"), &json!(2))
+        );
         assert_eq!((&scanned["files_scanned"], &scanned["files_skipped"]), (&json!(2), &json!(1)));
         let except = json!({"path": "sub/.env", "except": ["assigned_env"]});
         assert_eq!(run("secret_scanner", except, &call).unwrap()["result"]["count"], 0);
@@ -381,13 +456,16 @@ mod tests {
 
     #[test]
     fn bad_input() {
-        bad("secret_scanner", &[
-            (json!({}), Class::Usage),
-            (json!({"input": "x", "path": "."}), Class::Usage),
-            (json!({"input": "x", "only": ["nonsense"]}), Class::Usage),
-            (json!({"operation": "redact", "path": "x"}), Class::Usage),
-            (json!({"path": "absent"}), Class::NotFound),
-            (json!({"path": "/etc"}), Class::Denied),
-        ]);
+        bad(
+            "secret_scanner",
+            &[
+                (json!({}), Class::Usage),
+                (json!({"input": "x", "path": "."}), Class::Usage),
+                (json!({"input": "x", "only": ["nonsense"]}), Class::Usage),
+                (json!({"operation": "redact", "path": "x"}), Class::Usage),
+                (json!({"path": "absent"}), Class::NotFound),
+                (json!({"path": "/etc"}), Class::Denied),
+            ],
+        );
     }
 }

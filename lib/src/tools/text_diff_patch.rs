@@ -171,7 +171,8 @@ fn parse(patch: &str, reverse: bool) -> Result<Vec<Hunk<'_>>> {
         let (wanted_old, wanted_new) = (old_left, new_left);
         // An empty side names the line before.
         let empty = if reverse { wanted_new == 0 } else { wanted_old == 0 };
-        let mut hunk = Hunk { start: if empty { start } else { start.saturating_sub(1) }, old: Vec::new(), new: Vec::new() };
+        let mut hunk =
+            Hunk { start: if empty { start } else { start.saturating_sub(1) }, old: Vec::new(), new: Vec::new() };
         while old_left > 0 || new_left > 0 {
             let (number, line) = lines.next().ok_or_else(|| wrong(number, "the hunk is cut short"))?;
             let (mark, rest) = match line.chars().next() {
@@ -245,9 +246,8 @@ fn find(lines: &[&str], block: &[&str], wanted: usize, first: usize) -> Option<u
     let wanted = wanted.clamp(first, last);
     let reach = (MAX_WORK / block.len().max(1)).min(lines.len());
     let fits = |at: usize| (first..=last).contains(&at) && lines[at..at + block.len()] == *block;
-    (0..=reach).find_map(|off| {
-        [wanted.checked_sub(off), wanted.checked_add(off)].into_iter().flatten().find(|at| fits(*at))
-    })
+    (0..=reach)
+        .find_map(|off| [wanted.checked_sub(off), wanted.checked_add(off)].into_iter().flatten().find(|at| fits(*at)))
 }
 
 #[cfg(test)]
@@ -257,7 +257,8 @@ mod tests {
 
     #[test]
     fn what_was_made_applies_and_goes_back() {
-        let texts = ["", "a", "a\n", "a\nb\nc\n", "x\na\nb\nc\nd\ne\nf\ng\nh\ni\nz", "a\r\nb\r\n", "c\nb\na\n", "\n\n\n"];
+        let texts =
+            ["", "a", "a\n", "a\nb\nc\n", "x\na\nb\nc\nd\ne\nf\ng\nh\ni\nz", "a\r\nb\r\n", "c\nb\na\n", "\n\n\n"];
         for old in texts {
             for new in texts {
                 for context in [0, 1, 3] {
@@ -289,22 +290,28 @@ mod tests {
     #[test]
     fn bad_input() {
         let apply = |patch: &str| (json!({"operation": "apply", "input": "a\n", "patch": patch}), Class::Usage);
-        bad("text_diff_patch", &[
-            (json!({}), Class::Usage),
-            (json!({"operation": "make", "input": "x"}), Class::Usage),
-            (json!({"operation": "apply", "input": "x"}), Class::Usage),
-            (json!({"operation": "apply", "input": "x", "path": "y", "patch": ""}), Class::Usage),
-            (json!({"operation": "make", "input": "a", "new_text": "b", "name": "x\ny"}), Class::Usage),
-            apply("nonsense"),
-            apply("@@ nonsense @@\n"),
-            apply("@@ -1,2 +1 @@\n-a\n"),
-            apply("@@ -1 +1 @@\n-a\n-b\n+c\n"),
-            apply("@@ -1 +1 @@\nx\n"),
-            apply("@@ -99999999999999999999 +1 @@\n"),
-            apply("--- a\n+++ b\n@@ -1 +1 @@\n-a\n+b\n--- c\n+++ d\n@@ -1 +1 @@\n-a\n+b\n"),
-            (json!({"operation": "apply", "input": "x\n", "patch": "@@ -1 +1 @@\n-a\n+b\n"}), Class::Tool),
-            (json!({"operation": "apply", "input": "", "patch": "@@ -18446744073709551615 +1 @@\n-a\n+b\n"}), Class::Tool),
-            (json!({"operation": "apply", "path": "/etc/passwd", "patch": ""}), Class::Denied),
-        ]);
+        bad(
+            "text_diff_patch",
+            &[
+                (json!({}), Class::Usage),
+                (json!({"operation": "make", "input": "x"}), Class::Usage),
+                (json!({"operation": "apply", "input": "x"}), Class::Usage),
+                (json!({"operation": "apply", "input": "x", "path": "y", "patch": ""}), Class::Usage),
+                (json!({"operation": "make", "input": "a", "new_text": "b", "name": "x\ny"}), Class::Usage),
+                apply("nonsense"),
+                apply("@@ nonsense @@\n"),
+                apply("@@ -1,2 +1 @@\n-a\n"),
+                apply("@@ -1 +1 @@\n-a\n-b\n+c\n"),
+                apply("@@ -1 +1 @@\nx\n"),
+                apply("@@ -99999999999999999999 +1 @@\n"),
+                apply("--- a\n+++ b\n@@ -1 +1 @@\n-a\n+b\n--- c\n+++ d\n@@ -1 +1 @@\n-a\n+b\n"),
+                (json!({"operation": "apply", "input": "x\n", "patch": "@@ -1 +1 @@\n-a\n+b\n"}), Class::Tool),
+                (
+                    json!({"operation": "apply", "input": "", "patch": "@@ -18446744073709551615 +1 @@\n-a\n+b\n"}),
+                    Class::Tool,
+                ),
+                (json!({"operation": "apply", "path": "/etc/passwd", "patch": ""}), Class::Denied),
+            ],
+        );
     }
 }

@@ -219,11 +219,14 @@ mod tests {
 
     #[test]
     fn words_and_sentences_of_several_scripts() {
-        assert_eq!(Words("don't stop—well-known x2 'a' e\u{301}t").collect::<Vec<_>>(), [
-            "don't", "stop", "well-known", "x2", "a", "e\u{301}t"
-        ]);
+        assert_eq!(
+            Words("don't stop—well-known x2 'a' e\u{301}t").collect::<Vec<_>>(),
+            ["don't", "stop", "well-known", "x2", "a", "e\u{301}t"]
+        );
         assert_eq!(Words("漢字 ab漢").collect::<Vec<_>>(), ["漢", "字", "ab", "漢"]);
-        for (text, expected) in [("", 0), ("a", 1), ("A. B? C!", 3), ("e.g. 3.14 is pi.", 2), ("好。再见！", 2), ("Title\n\nText.", 2)] {
+        for (text, expected) in
+            [("", 0), ("a", 1), ("A. B? C!", 3), ("e.g. 3.14 is pi.", 2), ("好。再见！", 2), ("Title\n\nText.", 2)]
+        {
             assert_eq!(sentences(text), expected, "{text}");
         }
         for (word, expected) in [("cat", 1), ("table", 2), ("readability", 5), ("make", 1), ("rhythm", 1), ("xml", 1)] {
@@ -245,12 +248,15 @@ mod tests {
 
     #[test]
     fn bad_input() {
-        bad("text_statistics", &[
-            (json!({}), Class::Usage),
-            (json!({"input": 5}), Class::Usage),
-            (json!({"input": "x", "top": -1}), Class::Usage),
-            (json!({"file": "absent"}), Class::NotFound),
-            (json!({"file": "/etc/passwd"}), Class::Denied),
-        ]);
+        bad(
+            "text_statistics",
+            &[
+                (json!({}), Class::Usage),
+                (json!({"input": 5}), Class::Usage),
+                (json!({"input": "x", "top": -1}), Class::Usage),
+                (json!({"file": "absent"}), Class::NotFound),
+                (json!({"file": "/etc/passwd"}), Class::Denied),
+            ],
+        );
     }
 }

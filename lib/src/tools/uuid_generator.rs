@@ -273,7 +273,8 @@ mod tests {
             assert_eq!(seen["time"].is_string(), matches!(version, 1 | 6 | 7), "{seen}");
         }
         // RFC 9562, A.2 and A.4.
-        let named = |version: &str| result("uuid", json!({"version": version, "name": "www.example.com"}))["uuid"].take();
+        let named =
+            |version: &str| result("uuid", json!({"version": version, "name": "www.example.com"}))["uuid"].take();
         assert_eq!(named("v3"), "5df41881-3aed-3515-88a7-2f4a814cf09e");
         assert_eq!(named("v5"), "2ed6657d-e927-568b-95e1-2665a8aea6a2");
     }
@@ -308,15 +309,18 @@ mod tests {
 
     #[test]
     fn bad_input() {
-        bad("uuid_generator", &[
-            (json!({"version": "v2"}), Class::Usage),
-            (json!({"version": "v5"}), Class::Usage),
-            (json!({"version": "v5", "name": "n", "namespace": "nonsense"}), Class::Usage),
-            (json!({"version": "v8"}), Class::Usage),
-            (json!({"version": "v8", "data": "00"}), Class::Usage),
-            (json!({"operation": "validate"}), Class::Usage),
-            (json!({"count": 0}), Class::Usage),
-            (json!({"count": 10_001}), Class::Usage),
-        ]);
+        bad(
+            "uuid_generator",
+            &[
+                (json!({"version": "v2"}), Class::Usage),
+                (json!({"version": "v5"}), Class::Usage),
+                (json!({"version": "v5", "name": "n", "namespace": "nonsense"}), Class::Usage),
+                (json!({"version": "v8"}), Class::Usage),
+                (json!({"version": "v8", "data": "00"}), Class::Usage),
+                (json!({"operation": "validate"}), Class::Usage),
+                (json!({"count": 0}), Class::Usage),
+                (json!({"count": 10_001}), Class::Usage),
+            ],
+        );
     }
 }

@@ -87,7 +87,7 @@ pub(super) fn shortest(net: &Net, start: usize, call: &Call) -> Result<Paths> {
     let mut count = 0_usize;
     while let Some(Reverse(Visit(distance, at))) = queue.pop() {
         count += 1;
-        if count % 4096 == 0 {
+        if count.is_multiple_of(4096) {
             call.check()?;
         }
         if distance > paths.distance[at] {
@@ -139,7 +139,7 @@ pub(super) fn all_paths(net: &Net, start: usize, end: usize, call: &Call) -> Res
     }
     while let (Some(&at), Some(tried)) = (path.last(), tries.last_mut()) {
         steps += 1;
-        if steps % 4096 == 0 {
+        if steps.is_multiple_of(4096) {
             call.check()?;
         }
         if steps > MAX_STEPS {
@@ -357,14 +357,14 @@ pub(super) fn centrality(net: &Net, call: &Call) -> Result<Vec<(&'static str, Ve
     degree.iter_mut().for_each(|degree| *degree /= others);
     let mut closeness = vec![0.0; n];
     let mut betweenness = vec![0.0; n];
-    for start in 0..n {
+    for (start, near) in closeness.iter_mut().enumerate() {
         call.check()?;
         // How near the others are, on the ways that lead here.
         let (order, distance, _) = breadth(n, start, |at| into[at].iter().copied());
         let total: usize = order.iter().map(|at| distance[*at]).sum();
         if total > 0 {
             let reached = (order.len() - 1) as f64;
-            closeness[start] = reached / total as f64 * reached / others;
+            *near = reached / total as f64 * reached / others;
         }
         let (order, distance, ways) = breadth(n, start, |at| net.next[at].iter().map(|(to, _, _)| *to));
         let mut share = vec![0.0; n];
