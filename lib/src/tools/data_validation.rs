@@ -388,7 +388,7 @@ fn size(what: &str, size: usize, min: Option<usize>, max: Option<usize>) -> Opti
 }
 
 /// One local part and a domain with a dot, as people write them; no comments, no quoted strings.
-fn is_email(text: &str) -> bool {
+pub(super) fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.rsplit_once('@') else { return false };
     let atom = |c: char| c.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c);
     local.len() <= 64

@@ -344,7 +344,7 @@ fn by_format(text: &str, format: &str, zone: &TimeZone) -> Result<Zoned> {
     civil.ok_or_else(|| Error::new(Class::Usage, format!("{text:?}: no whole date in it")))
 }
 
-fn write(time: &Zoned, format: &str) -> Result<String> {
+pub(super) fn write(time: &Zoned, format: &str) -> Result<String> {
     strtime::format(format, time).map_err(|e| Error::new(Class::Usage, format!("format: {e}")))
 }
 

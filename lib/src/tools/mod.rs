@@ -4,13 +4,23 @@
 //! A tool is a params struct, a `SPEC` and a `run`. Spelling, validation, policy, deadline, envelope: once, here. `optional`
 //! names the tools that only some builds have.
 
+#[cfg(feature = "tool-archives")]
+mod archive_handler;
 mod base64_encoder;
 mod calculator;
+#[cfg(feature = "tool-documents")]
+mod citation_formatter;
+#[cfg(feature = "tool-csv")]
+mod csv_analyzer;
+#[cfg(feature = "tool-documents")]
+mod data_converter;
 mod data_validation;
 mod date_time_handler;
 mod diff_calculator;
 mod echo;
 mod environment_reader;
+#[cfg(feature = "tool-excel")]
+mod excel_processor;
 mod faults;
 mod file_converter;
 mod file_operations;
@@ -19,15 +29,25 @@ mod file_watcher;
 mod files;
 mod graph_builder;
 mod hash_calculator;
+#[cfg(feature = "tool-documents")]
+mod html_to_markdown;
 mod http_request;
 mod json_patch;
+#[cfg(feature = "tool-json-query")]
+mod json_processor;
+#[cfg(feature = "tool-documents")]
+mod markdown_processor;
 mod optional;
+#[cfg(feature = "tool-pdf")]
+mod pdf_processor;
 mod regex_tool;
 mod registry;
 mod schedule_calculator;
 mod schema;
 mod secret_scanner;
 mod system_monitor;
+#[cfg(feature = "tool-templates")]
+mod template_engine;
 #[cfg(test)]
 mod testing;
 mod text_diff_patch;
@@ -56,24 +76,44 @@ use crate::security::Policy;
 /// The tools of this build. One behind a feature has its row in `optional` too.
 fn builtin() -> Vec<Box<dyn Tool>> {
     vec![
+        #[cfg(feature = "tool-archives")]
+        tool(&archive_handler::SPEC, archive_handler::run),
         tool(&base64_encoder::SPEC, base64_encoder::run),
         tool(&calculator::SPEC, calculator::run),
+        #[cfg(feature = "tool-documents")]
+        tool(&citation_formatter::SPEC, citation_formatter::run),
+        #[cfg(feature = "tool-csv")]
+        tool(&csv_analyzer::SPEC, csv_analyzer::run),
+        #[cfg(feature = "tool-documents")]
+        tool(&data_converter::SPEC, data_converter::run),
         tool(&data_validation::SPEC, data_validation::run),
         tool(&date_time_handler::SPEC, date_time_handler::run),
         tool(&diff_calculator::SPEC, diff_calculator::run),
         tool(&environment_reader::SPEC, environment_reader::run),
+        #[cfg(feature = "tool-excel")]
+        tool(&excel_processor::SPEC, excel_processor::run),
         tool(&file_converter::SPEC, file_converter::run),
         tool(&file_operations::SPEC, file_operations::run),
         tool(&file_search::SPEC, file_search::run),
         tool(&file_watcher::SPEC, file_watcher::run),
         tool(&graph_builder::SPEC, graph_builder::run),
         tool(&hash_calculator::SPEC, hash_calculator::run),
+        #[cfg(feature = "tool-documents")]
+        tool(&html_to_markdown::SPEC, html_to_markdown::run),
         tool(&http_request::SPEC, http_request::run),
         tool(&json_patch::SPEC, json_patch::run),
+        #[cfg(feature = "tool-json-query")]
+        tool(&json_processor::SPEC, json_processor::run),
+        #[cfg(feature = "tool-documents")]
+        tool(&markdown_processor::SPEC, markdown_processor::run),
+        #[cfg(feature = "tool-pdf")]
+        tool(&pdf_processor::SPEC, pdf_processor::run),
         tool(&regex_tool::SPEC, regex_tool::run),
         tool(&schedule_calculator::SPEC, schedule_calculator::run),
         tool(&secret_scanner::SPEC, secret_scanner::run),
         tool(&system_monitor::SPEC, system_monitor::run),
+        #[cfg(feature = "tool-templates")]
+        tool(&template_engine::SPEC, template_engine::run),
         tool(&text_diff_patch::SPEC, text_diff_patch::run),
         tool(&text_manipulator::SPEC, text_manipulator::run),
         tool(&text_statistics::SPEC, text_statistics::run),

@@ -32,7 +32,7 @@ pub(super) const SPEC: ToolSpec = ToolSpec {
         example(
             "how hard English is to read",
             r#"{"input": "The cat sat on the mat."}"#,
-            r#"{"readability": {"flesch_reading_ease": 116.1, "flesch_kincaid_grade": -1.5, "syllables": 6}}"#,
+            r#"{"readability": {"flesch_reading_ease": 116.1, "flesch_kincaid_grade": -1.4, "syllables": 6}}"#,
         ),
     ],
 };
