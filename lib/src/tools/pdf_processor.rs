@@ -41,7 +41,7 @@ pub(super) const SPEC: ToolSpec = ToolSpec {
         example(
             "its text",
             r#"{"operation": "extract_text", "path": "$TMP/a.pdf"}"#,
-            r#"{"text": "Report\n\nIt is all right: größer.\n\n•  one\n\n•  two", "page_count": 1}"#,
+            r#"{"text": "Report\n\nIt is all right: größer.\n\n• one\n\n• two", "page_count": 1}"#,
         ),
         example(
             "what it says about itself",
