@@ -159,7 +159,7 @@ pub(super) fn run(params: Params, call: &Call) -> Result<Answer> {
     let mut source = range.rows();
     let width = range.width();
     let columns: Vec<String> = match params.header {
-        true => source.next().map(|row| headers(row)).unwrap_or_default(),
+        true => source.next().map(headers).unwrap_or_default(),
         false => (0..width).map(letters).collect(),
     };
     let total = range.height().saturating_sub(usize::from(params.header));

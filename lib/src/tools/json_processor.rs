@@ -179,6 +179,7 @@ mod tests {
             ("first(repeat(1))", json!([1])),
             ("[1 | until(. > 100; . * 2)]", json!([[128]])),
             ("@base64 \"\\(.s)\"", json!(["eCx5"])),
+            ("[1, \"a\\\"b\", null, true] | @csv, @tsv", json!(["1,\"a\"\"b\",,true", "1\ta\"b\t\ttrue"])),
             (".s | test(\"^x\")", json!([true])),
             ("nan, infinite | isinfinite", json!([false, true])),
             ("empty", json!([])),

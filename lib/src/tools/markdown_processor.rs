@@ -246,10 +246,11 @@ fn to_text(text: &str) -> String {
             Event::Start(Tag::MetadataBlock(_)) => skip = true,
             Event::End(TagEnd::MetadataBlock(_)) => skip = false,
             _ if skip => {}
-            Event::Start(Tag::Paragraph | Tag::Heading { .. } | Tag::CodeBlock(_) | Tag::Table(_)) => {
-                if lists.is_empty() || !out.ends_with("- ") && !out.ends_with(". ") {
-                    gap(&mut out, if lists.is_empty() { 2 } else { 1 });
-                }
+            // The first paragraph of an item stands beside its mark.
+            Event::Start(Tag::Paragraph | Tag::Heading { .. } | Tag::CodeBlock(_) | Tag::Table(_))
+                if lists.is_empty() || !out.ends_with("- ") && !out.ends_with(". ") =>
+            {
+                gap(&mut out, if lists.is_empty() { 2 } else { 1 });
             }
             Event::Start(Tag::List(first)) => {
                 gap(&mut out, if lists.is_empty() { 2 } else { 1 });
@@ -276,7 +277,7 @@ fn to_text(text: &str) -> String {
                 out.push('\n');
             }
             Event::Text(part) | Event::Code(part) | Event::InlineMath(part) | Event::DisplayMath(part) => {
-                out.push_str(&part)
+                out.push_str(&part);
             }
             Event::SoftBreak => out.push(' '),
             Event::HardBreak => out.push('\n'),

@@ -191,14 +191,21 @@ fn damaged(path: &str, error: &dyn std::fmt::Display) -> Error {
 }
 
 fn load(bytes: &[u8], password: Option<&str>, path: &str) -> Result<Document> {
-    let mut document = Document::load_mem(bytes).map_err(|e| damaged(path, &e))?;
-    if document.is_encrypted() {
-        document.decrypt(password.unwrap_or_default()).map_err(|_| match password {
-            Some(_) => Error::new(Class::Tool, format!("{path}: encrypted: the password is wrong")),
-            None => Error::new(Class::Tool, format!("{path}: encrypted")).hint("Give its password."),
-        })?;
+    let locked = || match password {
+        Some(_) => Error::new(Class::Tool, format!("{path}: encrypted: the password is wrong")),
+        None => Error::new(Class::Tool, format!("{path}: encrypted")).hint("Give its password."),
+    };
+    let loaded = match password {
+        Some(password) => Document::load_mem_with_password(bytes, password),
+        None => Document::load_mem(bytes),
+    };
+    match loaded {
+        // It decrypts while it reads, if it can.
+        Ok(document) if document.is_encrypted() && !document.was_encrypted() => Err(locked()),
+        Ok(document) => Ok(document),
+        Err(error) if error.to_string().to_lowercase().contains("password") => Err(locked()),
+        Err(error) => Err(damaged(path, &error)),
     }
-    Ok(document)
 }
 
 fn text_of(document: &Document, page: u32, path: &str) -> Result<String> {

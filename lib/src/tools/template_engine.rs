@@ -304,8 +304,7 @@ fn by_handlebars(
         let (place, reason) = (error.pos(), error.reason().to_string());
         let place = place.map(|(line, column)| format!("{line}:{column}: ")).unwrap_or_default();
         // The parser draws a picture below its first line.
-        let reason =
-            reason.lines().map(str::trim).filter(|line| !line.is_empty()).next_back().unwrap_or_default().to_owned();
+        let reason = reason.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default().to_owned();
         Error::new(Class::Tool, format!("input:{place}{}", super::lower(reason.trim_start_matches("= "))))
     };
     for (name, text) in templates {

@@ -169,8 +169,25 @@ fn json_at(value: &Val, depth: usize) -> Result<Value> {
 
 fn defs<'s>() -> impl Iterator<Item = Def<&'s str>> {
     let shorter = |def: Def<&'static str>| -> Def<&'s str> { def };
-    jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs()).map(shorter)
+    let ours = OURS
+        .iter()
+        .filter_map(|(name, body)| Some(Def { name: *name, args: Vec::new(), body: parse(body, |p| p.term())? }));
+    jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs()).chain(ours).map(shorter)
 }
+
+/// Filters of jq that jaq leaves out.
+const OURS: &[(&str, &str)] = &[
+    (
+        "@csv",
+        r#"[.[] | if type == "string" then "\"" + (split("\"") | join("\"\"")) + "\"" elif . == null then ""
+            elif type == "array" or type == "object" then error("\(type) is not valid in a csv row") else tostring end] | join(",")"#,
+    ),
+    (
+        "@tsv",
+        r#"[.[] | if type == "string" then (split("\\") | join("\\\\") | split("\t") | join("\\t") | split("\n") | join("\\n") | split("\r") | join("\\r"))
+            elif . == null then "" elif type == "array" or type == "object" then error("\(type) cannot be tsv-formatted") else tostring end] | join("\t")"#,
+    ),
+];
 
 /// All filters but those that reach out, and ours.
 fn funs() -> impl Iterator<Item = Fun<Data>> {
@@ -253,7 +270,7 @@ fn range<'a>(from: Val, to: Val, by: Val) -> impl Iterator<Item = Result<Val, Ex
 }
 
 /// `def` with `tick |` in front of its body, and so all definitions in it.
-fn ticked<'s>(def: Def<&'s str>) -> Def<&'s str> {
+fn ticked(def: Def<&str>) -> Def<&str> {
     let body = Term::BinOp(Box::new(Term::Call("tick", Vec::new())), BinaryOp::Pipe(None), Box::new(inner(def.body)));
     Def { name: def.name, args: def.args, body }
 }
@@ -301,7 +318,7 @@ fn inner<'s>(term: Term<&'s str>) -> Term<&'s str> {
     }
 }
 
-fn pattern<'s>(bound: Pattern<&'s str>) -> Pattern<&'s str> {
+fn pattern(bound: Pattern<&str>) -> Pattern<&str> {
     match bound {
         Pattern::Var(name) => Pattern::Var(name),
         Pattern::Arr(items) => Pattern::Arr(items.into_iter().map(pattern).collect()),

@@ -323,13 +323,13 @@ fn markdown(content: &str, set: &mut Setter<'_>) -> Result<()> {
                 }
             }
             Event::Text(text) | Event::InlineMath(text) | Event::DisplayMath(text) => {
-                runs.push(Run { font, bytes: encode(&text)? })
+                runs.push(Run { font, bytes: encode(&text)? });
             }
             Event::Code(text) => runs.push(Run { font: Font::Mono, bytes: encode(&text)? }),
             Event::SoftBreak => runs.push(Run { font, bytes: b" ".to_vec() }),
             Event::HardBreak => flush!(0.0),
             Event::TaskListMarker(done) => {
-                runs.push(Run { font, bytes: if done { b"[x] ".to_vec() } else { b"[ ] ".to_vec() } })
+                runs.push(Run { font, bytes: if done { b"[x] ".to_vec() } else { b"[ ] ".to_vec() } });
             }
             Event::End(TagEnd::Paragraph) => flush!(6.0),
             Event::End(TagEnd::TableCell) => runs.push(Run { font, bytes: b"   ".to_vec() }),
