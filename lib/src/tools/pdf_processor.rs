@@ -196,7 +196,7 @@ fn load(bytes: &[u8], password: Option<&str>, path: &str) -> Result<Document> {
         None => Error::new(Class::Tool, format!("{path}: encrypted")).hint("Give its password."),
     };
     let loaded = match password {
-        Some(password) => Document::load_mem_with_password(bytes, password),
+        Some(password) => Document::load_mem_with_options(bytes, pdf_extract::LoadOptions::with_password(password)),
         None => Document::load_mem(bytes),
     };
     match loaded {
