@@ -66,6 +66,36 @@ pub(super) struct Params {
     keep_html: bool,
 }
 
+/// Most elements that may be open at once in the text: the parser looks through all of them again and again.
+const MAX_OPEN: usize = 2000;
+/// Elements that have no end, or whose end is often left out.
+const ENDLESS: &[&str] = &[
+    "area", "base", "br", "col", "dd", "dt", "embed", "hr", "img", "input", "li", "link", "meta", "option", "p",
+    "param", "source", "td", "th", "tr", "track", "wbr",
+];
+
+/// Whether more elements are open somewhere than the parser can deal with in time.
+fn too_deep(html: &str) -> bool {
+    let mut open = 0_usize;
+    for (at, _) in html.match_indices('<') {
+        let rest = &html[at + 1..];
+        let (close, rest) = match rest.strip_prefix('/') {
+            Some(rest) => (true, rest),
+            None => (false, rest),
+        };
+        let name: String =
+            rest.chars().take_while(char::is_ascii_alphanumeric).take(20).collect::<String>().to_lowercase();
+        if name.is_empty() || ENDLESS.contains(&name.as_str()) {
+            continue;
+        }
+        open = if close { open.saturating_sub(1) } else { open + 1 };
+        if open > MAX_OPEN {
+            return true;
+        }
+    }
+    false
+}
+
 /// Converts.
 pub(super) fn run(params: Params, call: &Call) -> Result<Answer> {
     let html = match &params.path {
@@ -74,6 +104,9 @@ pub(super) fn run(params: Params, call: &Call) -> Result<Answer> {
         None => required(params.input, "input")?,
     };
     call.check()?;
+    if too_deep(&html) {
+        return Err(Error::new(Class::Tool, format!("input: more than {MAX_OPEN} elements open at once")));
+    }
     let skip: Vec<&str> = ["script", "style", "head", "noscript", "template"]
         .into_iter()
         .chain(params.skip.iter().map(|name| name.trim()))
