@@ -107,6 +107,12 @@ pub(super) fn run(params: Params, _: &Call) -> Result<Answer> {
     }
 }
 
+/// The value of an expression; what `csv_analyzer` calculates columns with.
+#[cfg(feature = "tool-csv")]
+pub(super) fn evaluate(input: &str, variables: &BTreeMap<String, f64>) -> Result<f64> {
+    parse(input, variables)?.value(variables)
+}
+
 /// A value as people write it: a string without its quotes.
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)

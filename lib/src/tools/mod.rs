@@ -7,52 +7,86 @@
 #[cfg(test)]
 mod abuse;
 mod api_tester;
+#[cfg(feature = "tool-archives")]
+mod archive_handler;
 #[cfg(feature = "tool-media")]
 mod audio_processor;
+mod base64_encoder;
 mod calculator;
 mod cancel;
+#[cfg(feature = "tool-documents")]
+mod citation_formatter;
+#[cfg(feature = "tool-csv")]
+mod csv_analyzer;
+#[cfg(feature = "tool-documents")]
+mod data_converter;
+mod data_validation;
 #[cfg(feature = "tool-database")]
 mod database_connector;
+mod date_time_handler;
+mod diff_calculator;
 mod echo;
 #[cfg(feature = "tool-email")]
 mod email_sender;
 mod environment_reader;
+#[cfg(feature = "tool-excel")]
+mod excel_processor;
 mod faults;
 #[cfg(feature = "tool-web")]
 mod feed_reader;
 #[cfg(feature = "tool-media")]
 mod ffmpeg;
+mod file_converter;
 mod file_operations;
 mod file_search;
 mod file_watcher;
 mod files;
+mod graph_builder;
 mod graphql_query;
 mod hash_calculator;
 #[cfg(feature = "tool-web")]
 mod html;
+#[cfg(feature = "tool-documents")]
+mod html_to_markdown;
 pub mod http;
 mod http_request;
-mod limits;
 #[cfg(feature = "tool-media")]
 mod image_processor;
+mod json_patch;
+#[cfg(feature = "tool-json-query")]
+mod json_processor;
+mod limits;
+#[cfg(feature = "tool-documents")]
+mod markdown_processor;
 pub mod net;
 mod optional;
 #[cfg(all(test, feature = "full"))]
 mod page;
+#[cfg(feature = "tool-pdf")]
+mod pdf_processor;
 pub mod process;
 mod process_executor;
+mod regex_tool;
 mod registry;
 #[cfg(any(feature = "tool-database", feature = "tool-email"))]
 mod rounds;
+mod schedule_calculator;
 mod schema;
+mod secret_scanner;
 mod service_checker;
 #[cfg(feature = "tool-web")]
 mod sitemap_crawler;
 mod system_monitor;
+#[cfg(feature = "tool-templates")]
+mod template_engine;
 #[cfg(test)]
 mod testing;
+mod text_diff_patch;
 mod text_manipulator;
+mod text_statistics;
 mod url_analyzer;
+mod uuid_generator;
+mod validate;
 #[cfg(feature = "tool-media")]
 mod video_processor;
 mod web;
@@ -62,7 +96,6 @@ mod web_search;
 mod webhook_caller;
 #[cfg(feature = "tool-web")]
 mod webpage_monitor;
-mod validate;
 
 use std::fs::File;
 use std::marker::PhantomData;
@@ -86,31 +119,64 @@ use crate::security::Policy;
 fn builtin() -> Vec<Box<dyn Tool>> {
     vec![
         tool(&api_tester::SPEC, api_tester::run),
+        #[cfg(feature = "tool-archives")]
+        tool(&archive_handler::SPEC, archive_handler::run),
         #[cfg(feature = "tool-media")]
         tool(&audio_processor::SPEC, audio_processor::run),
+        tool(&base64_encoder::SPEC, base64_encoder::run),
         tool(&calculator::SPEC, calculator::run),
+        #[cfg(feature = "tool-documents")]
+        tool(&citation_formatter::SPEC, citation_formatter::run),
+        #[cfg(feature = "tool-csv")]
+        tool(&csv_analyzer::SPEC, csv_analyzer::run),
+        #[cfg(feature = "tool-documents")]
+        tool(&data_converter::SPEC, data_converter::run),
+        tool(&data_validation::SPEC, data_validation::run),
         #[cfg(feature = "tool-database")]
         tool(&database_connector::SPEC, database_connector::run),
+        tool(&date_time_handler::SPEC, date_time_handler::run),
+        tool(&diff_calculator::SPEC, diff_calculator::run),
         #[cfg(feature = "tool-email")]
         tool(&email_sender::SPEC, email_sender::run),
         tool(&environment_reader::SPEC, environment_reader::run),
+        #[cfg(feature = "tool-excel")]
+        tool(&excel_processor::SPEC, excel_processor::run),
         #[cfg(feature = "tool-web")]
         tool(&feed_reader::SPEC, feed_reader::run),
+        tool(&file_converter::SPEC, file_converter::run),
         tool(&file_operations::SPEC, file_operations::run),
         tool(&file_search::SPEC, file_search::run),
         tool(&file_watcher::SPEC, file_watcher::run),
+        tool(&graph_builder::SPEC, graph_builder::run),
         tool(&graphql_query::SPEC, graphql_query::run),
         tool(&hash_calculator::SPEC, hash_calculator::run),
+        #[cfg(feature = "tool-documents")]
+        tool(&html_to_markdown::SPEC, html_to_markdown::run),
         tool(&http_request::SPEC, http_request::run),
         #[cfg(feature = "tool-media")]
         tool(&image_processor::SPEC, image_processor::run),
+        tool(&json_patch::SPEC, json_patch::run),
+        #[cfg(feature = "tool-json-query")]
+        tool(&json_processor::SPEC, json_processor::run),
+        #[cfg(feature = "tool-documents")]
+        tool(&markdown_processor::SPEC, markdown_processor::run),
+        #[cfg(feature = "tool-pdf")]
+        tool(&pdf_processor::SPEC, pdf_processor::run),
         tool(&process_executor::SPEC, process_executor::run),
+        tool(&regex_tool::SPEC, regex_tool::run),
+        tool(&schedule_calculator::SPEC, schedule_calculator::run),
+        tool(&secret_scanner::SPEC, secret_scanner::run),
         tool(&service_checker::SPEC, service_checker::run),
         #[cfg(feature = "tool-web")]
         tool(&sitemap_crawler::SPEC, sitemap_crawler::run),
         tool(&system_monitor::SPEC, system_monitor::run),
+        #[cfg(feature = "tool-templates")]
+        tool(&template_engine::SPEC, template_engine::run),
+        tool(&text_diff_patch::SPEC, text_diff_patch::run),
         tool(&text_manipulator::SPEC, text_manipulator::run),
+        tool(&text_statistics::SPEC, text_statistics::run),
         tool(&url_analyzer::SPEC, url_analyzer::run),
+        tool(&uuid_generator::SPEC, uuid_generator::run),
         #[cfg(feature = "tool-media")]
         tool(&video_processor::SPEC, video_processor::run),
         #[cfg(feature = "tool-web")]
@@ -444,6 +510,15 @@ impl Call {
 /// The parameter `name`, which this operation needs.
 fn required<T>(value: Option<T>, name: &str) -> Result<T> {
     value.ok_or_else(|| Error::new(Class::Usage, format!("{name}: missing")))
+}
+
+/// `text` as part of a sentence: without a capital in front, unless it is a word of capitals.
+fn lower(text: &str) -> String {
+    let mut chars = text.chars();
+    match (chars.next(), chars.clone().next()) {
+        (Some(first), second) if !second.is_some_and(char::is_uppercase) => first.to_lowercase().chain(chars).collect(),
+        _ => text.to_owned(),
+    }
 }
 
 /// The name of a choice as parameters spell it.

@@ -51,6 +51,25 @@ pub(super) const OPTIONAL: &[Optional] = optional! {
         "read a web page: text, parts by CSS selectors, links, images and metadata";
     "tool-web": "webpage_monitor" ["page_monitor"], "web",
         "tell what changed on a web page, or in a part of it, since the last look";
+    "tool-archives": "archive_handler" ["archive"], "filesystem",
+        "list, extract and create archives: zip, tar, tar.gz, tar.zst, gz, zst";
+    "tool-csv": "csv_analyzer" ["csv"], "data",
+        "profile, filter, sample, transform, validate and convert tables: CSV, TSV, Parquet, JSON Lines";
+    "tool-documents": "citation_formatter" ["citation", "citations"], "utility",
+        "format citations and bibliographies from BibTeX or YAML in any CSL style";
+    "tool-documents": "data_converter" ["convert_data"], "data",
+        "convert between JSON, JSON Lines, YAML, TOML, XML and CSV";
+    "tool-documents": "html_to_markdown" ["html2md"], "data", "convert HTML to Markdown";
+    "tool-documents": "markdown_processor" ["markdown"], "data",
+        "render Markdown to HTML or plain text; its outline, links, tables, code and front matter";
+    "tool-excel": "excel_processor" ["excel", "excel_reader", "spreadsheet"], "data",
+        "read Excel and OpenDocument workbooks, write xlsx";
+    "tool-json-query": "json_processor" ["json", "jq"], "data",
+        "query and transform JSON with jq programs, validate it against JSON Schema";
+    "tool-pdf": "pdf_processor" ["pdf"], "data",
+        "extract text, pages and metadata of PDF files; make PDF files of Markdown or text";
+    "tool-templates": "template_engine" ["template", "templates"], "utility",
+        "fill Jinja, Tera and Handlebars templates with data";
 };
 
 /// What this build could have but has not.
