@@ -74,6 +74,15 @@ fn refused(path: &Path, why: &str) -> Error {
     Error::new(Class::Denied, format!("{}: {why}", path.display())).hint("Remove it and start again.")
 }
 
+/// Readable once the Jupyter program that started this process is gone, which then serves nobody; `None` when another did.
+#[must_use]
+pub fn jupyter_parent() -> Option<OwnedFd> {
+    let told: i32 = std::env::var("JPY_PARENT_PID").ok()?.parse().ok()?;
+    // A process further up passes the variable on too.
+    let parent = rustix::process::getppid().filter(|parent| parent.as_raw_nonzero().get() == told)?;
+    rustix::process::pidfd_open(parent, rustix::process::PidfdFlags::NONBLOCK).ok()
+}
+
 /// A descriptor that becomes readable whenever one of `signals` arrives, instead of what the signal would do.
 ///
 /// # Errors

@@ -225,7 +225,7 @@ const ADDRESS: Group<Draft> = Group::new(
         .short('f')
         .doc(
             "Use the connection file FILE. If it exists, ports and key are taken from it, as Jupyter expects; else \
-             it is written.",
+             it is written. FILE may be a registration file, see llmspell-jupyter(7).",
         ),
         Flag::value("private", "DIR", |draft: &mut Draft, value| {
             draft.private = Some(value.path()?);
@@ -442,7 +442,14 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
     Example::new("Make it a choice in Jupyter.", "llmspell-kernel install"),
     Example::new("Ask whether a kernel would work here.", "llmspell-kernel doctor"),
 ])
-.see_also(&["llmspell-run(1)", "llmspell-tool(1)", "llmspell.toml(5)", "llmspell(7)", "llmspell-protocol(7)"]);
+.see_also(&[
+    "llmspell-run(1)",
+    "llmspell-tool(1)",
+    "llmspell.toml(5)",
+    "llmspell(7)",
+    "llmspell-jupyter(7)",
+    "llmspell-protocol(7)",
+]);
 
 #[cfg(test)]
 mod tests {

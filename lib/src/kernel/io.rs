@@ -40,7 +40,7 @@ pub(super) struct Io {
     pub(super) control: Sender<control::Job>,
     /// Readable on a signal, and what it means.
     pub(super) signals: Vec<(OwnedFd, fn() -> control::Job)>,
-    /// Readable when the parent of a private kernel is gone.
+    /// Readable when who started the kernel for itself is gone.
     pub(super) parent: Option<OwnedFd>,
     pub(super) seen: Seen,
     /// Connections of iopub, by their descriptors.
@@ -250,6 +250,10 @@ impl Io {
     }
 
     fn send(&mut self, out: Out) {
+        if !matches!(out, Out::Iopub(_)) {
+            // What was shown before a question or a reply goes before it.
+            self.send_backlog();
+        }
         let (socket, frames) = match out {
             Out::Iopub(frames) => return self.backlog.push_back(frames),
             Out::Shell(frames) => (&self.sockets.shell, frames),

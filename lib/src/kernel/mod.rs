@@ -14,12 +14,14 @@
 mod comm;
 mod control;
 mod counters;
+mod handshake;
 mod history;
 mod info;
 mod input;
 mod io;
 mod look;
 mod outbox;
+mod pace;
 mod script;
 mod sockets;
 mod tools;
@@ -43,6 +45,7 @@ use crate::engine;
 use crate::error::{Class, Error, Result};
 use crate::home::{self, Home};
 use crate::protocol::connection::{self, Connection, Transport};
+use crate::protocol::registration::{Registration, Startup};
 use crate::protocol::wire::Session;
 use crate::runtime::Runtime;
 
@@ -95,7 +98,8 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
     ];
     let mut context = zmq::Context::new();
     let (sockets, heartbeat) = sockets::bind(&context, &mut place.connection)?;
-    let outbox = Arc::new(outbox::Outbox::new(Session::new(&place.connection.key))?);
+    let pace = pace::Pace::new(&runtime.config.kernel.pace);
+    let outbox = Arc::new(outbox::Outbox::new(Session::new(&place.connection.key), pace)?);
     let counters = Arc::new(counters::Counters::new());
     let gate = Arc::new(input::Gate::default());
     let (script_jobs, script_queue) = channel();
@@ -168,8 +172,12 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
     };
     let parent = match &settings.private {
         Some(_) => Some(std::io::stdin().as_fd().try_clone_to_owned().map_err(|e| Error::system("standard input", e))?),
-        None => None,
+        None => daemon::jupyter_parent(),
     };
+    if let Some(registration) = &place.registration {
+        let signals: Vec<_> = signals.iter().map(|(fd, _)| fd).collect();
+        handshake::register(&context, registration, &place.connection, &signals)?;
+    }
     place.publish()?;
     outbox.status(None, "starting");
     let mut io = io::Io {
@@ -230,6 +238,8 @@ struct Place {
     published: bool,
     /// The folder of a private kernel, removed at its end.
     folder: Option<PathBuf>,
+    /// The launcher that waits to be told of the ports.
+    registration: Option<Registration>,
     /// Where what outlives it is kept; none: nothing does.
     store: Option<PathBuf>,
     _pid_file: Option<PidFile>,
@@ -255,18 +265,24 @@ impl Place {
                 file,
                 folder,
                 published: false,
+                registration: None,
                 store: None,
                 _pid_file: None,
             });
         }
-        let given = match &settings.connection_file {
-            Some(file) if file.exists() => Some(Connection::read(file)?),
-            _ => None,
+        let (given, registration) = match &settings.connection_file {
+            Some(file) if file.exists() => match Startup::read(file)? {
+                Startup::Connection(connection) => (Some(*connection), None),
+                Startup::Registration(registration) => (Some(registration.connection()), Some(registration)),
+            },
+            _ => (None, None),
         };
         // A file without our keys was made by whoever starts us: it stays theirs.
         let theirs = given.as_ref().is_some_and(|connection| connection.pid.is_none());
+        let launched = registration.as_ref().map(|registration| &registration.kernel_id);
         let id = match (&settings.id, &settings.connection_file) {
             (Some(id), _) => id.clone(),
+            (None, _) if launched.is_some_and(|id| home::check_id(id).is_ok()) => launched.cloned().unwrap_or_default(),
             (None, Some(file)) if theirs => file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             (None, _) => home::DEFAULT_KERNEL.to_owned(),
         };
@@ -280,7 +296,9 @@ impl Place {
             )
             .hint("Stop that kernel, or choose another --connection-file."));
         }
-        let registered = !theirs || settings.id.is_some();
+        let kept = !theirs || settings.id.is_some();
+        // A registration file tells nobody where the kernel is: its own connection file does.
+        let registered = kept || registration.is_some();
         let mut written = Vec::new();
         let mut pid_file = None;
         if registered {
@@ -292,7 +310,8 @@ impl Place {
             })?);
             written.push(home.connection_file(&id));
         }
-        let file = settings.connection_file.clone().unwrap_or_else(|| home.connection_file(&id));
+        let file = settings.connection_file.clone().filter(|_| registration.is_none());
+        let file = file.unwrap_or_else(|| home.connection_file(&id));
         if !theirs && !written.contains(&file) {
             written.push(file.clone());
         }
@@ -305,8 +324,18 @@ impl Place {
         if !theirs && connection.transport == Transport::Ipc {
             home::private_dir(&home.runtime_dir())?;
         }
-        let store = registered.then(|| home.store_file(&id));
-        Ok(Place { id, connection, file, written, folder: None, published: false, store, _pid_file: pid_file })
+        let store = kept.then(|| home.store_file(&id));
+        Ok(Place {
+            id,
+            connection,
+            file,
+            written,
+            published: false,
+            folder: None,
+            registration,
+            store,
+            _pid_file: pid_file,
+        })
     }
 
     /// Writes the connection files: from now on clients find the kernel.
