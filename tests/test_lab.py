@@ -70,6 +70,13 @@ class Lab:
         self.url = text.split("http://")[1].split("/lab")[0]
         self.url = f"http://{self.url}"
         self.drain = subprocess.Popen(["cat"], stdin=self.server.stdout, stdout=self.log)
+        deadline = time.monotonic() + WAIT
+        while True:  # it says so a moment before it listens, and nothing tells of that
+            try:
+                return self.api("status") and None
+            except urllib.error.URLError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
 
     def api(self, path, body=None, method=None):
         data = None if body is None else json.dumps(body).encode()
