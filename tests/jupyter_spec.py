@@ -3,7 +3,6 @@ import contextlib
 import json
 import os
 import shutil
-from queue import Empty
 
 from conftest import Place, program
 from jupyter_client.manager import KernelManager
@@ -41,11 +40,14 @@ class Kernel:
         self.client = self.manager.blocking_client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=LIMIT)
-        while True:
-            try:
-                self.client.get_iopub_msg(timeout=0.1)
-            except Empty:
-                break
+        # On a busy machine it asked more than once: what answers all of that is read before the first test.
+        last = self.send("kernel_info_request")
+        while self.client.shell_channel.get_msg(timeout=LIMIT)["parent_header"].get("msg_id") != last:
+            pass
+        while (msg := self.client.get_iopub_msg(timeout=LIMIT))["parent_header"].get("msg_id") != last or (
+            msg["content"].get("execution_state") != "idle"
+        ):
+            pass
 
     def end(self):
         self.client.stop_channels()

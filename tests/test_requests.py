@@ -137,7 +137,7 @@ def test_history_of_a_kernel_started_by_a_client_leaves_no_file(kernel):
     kernel.run("x = 'not kept'")
     assert history(kernel, "tail", n=1)[0][2] == "x = 'not kept'"
     store = pathlib.Path(os.environ["LLMSPELL_HOME"]) / "store"
-    assert not [file for file in store.glob("*") if not file.name.startswith(("remembers", "broken"))]
+    assert not [file for file in store.glob("*") if not file.name.startswith(("remembers", "broken", ".lock"))]
 
 
 def test_history_without_a_store(fresh):
