@@ -313,21 +313,22 @@ fn drain(fd: &OwnedFd) -> usize {
     }
 }
 
-/// The last signatures that came in, by their first half: 128 bits of an HMAC that was right do not repeat by chance.
+/// The last signatures that came in, by their first 64 bits: those of an HMAC that was right do not repeat by chance.
 #[derive(Default)]
 pub(super) struct Seen {
-    set: HashSet<[u8; 32]>,
-    order: VecDeque<[u8; 32]>,
+    set: HashSet<u64>,
+    order: VecDeque<u64>,
 }
 
 impl Seen {
-    /// Remembers `signature`, in hex; false when it was here before.
+    /// Remembers `signature`, in hex; false when it was here before. What is unsigned is always new.
     fn insert(&mut self, signature: &[u8]) -> bool {
-        let Some(half) = signature.first_chunk() else { return true };
-        if !self.set.insert(*half) {
+        let digits = signature.get(..16).and_then(|digits| std::str::from_utf8(digits).ok());
+        let Some(first) = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()) else { return true };
+        if !self.set.insert(first) {
             return false;
         }
-        self.order.push_back(*half);
+        self.order.push_back(first);
         if self.order.len() > REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {
