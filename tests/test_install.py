@@ -7,7 +7,7 @@ import pytest
 from conftest import BIN, ROOT
 
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
-PROGRAMS = ["llmspell-kernel", "llmspell-run", "llmspell-tool"]
+PROGRAMS = ["llmspell-fleet", "llmspell-kernel", "llmspell-run", "llmspell-tool"]
 
 
 def make(target, destination, build=BIN):
@@ -36,6 +36,10 @@ def test_everything_is_there(destination):
                      f"usr/share/fish/vendor_completions.d/{name}.fish"}
     examples = [path.relative_to(ROOT) for path in (ROOT / "examples").rglob("*") if path.is_file()]
     expected |= {f"usr/share/doc/llmspell/{path}" for path in examples}
+    deploy = [path.relative_to(ROOT) for path in (ROOT / "deploy").rglob("*") if path.is_file() and path.parent.name != "user"]
+    expected |= {f"usr/share/doc/llmspell/{path}" for path in deploy if path.parts[1] != "systemd"}
+    expected |= {f"usr/lib/systemd/{scope}/llmspell-kernel{at}.service" for scope in ("system", "user") for at in ("", "@")}
+    expected.add("usr/lib/sysusers.d/llmspell.conf")
     expected |= {f"usr/share/doc/llmspell/{name}"
                  for name in ("README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE-APACHE", "LICENSE-MIT")}
     assert there == expected
@@ -45,9 +49,14 @@ def test_everything_is_there(destination):
         assert path.stat().st_size > 0, path
 
 
+def test_the_units_name_the_program_that_was_installed(destination):
+    for unit in (destination / "usr/lib/systemd").rglob("*.service"):
+        assert "\nExecStart=/usr/bin/llmspell-kernel --id " in unit.read_text(), unit
+
+
 def test_the_front_name_finds_the_programs(destination, place):
     env = {**place.env, "PATH": f"{destination}/usr/bin:/usr/bin:/bin"}
-    for words in (["--version"], ["run", "--version"], ["kernel", "--version"], ["tool", "--version"]):
+    for words in (["--version"], ["run", "--version"], ["kernel", "--version"], ["tool", "--version"], ["fleet", "--version"]):
         done = subprocess.run(["llmspell", *words], env=env, capture_output=True, text=True)
         assert done.returncode == 0 and "0.11.0-dev" in done.stdout, done
     done = subprocess.run(["llmspell", "tool", "invoke", "calculator", "input=6*7", "--json"], env=env, capture_output=True,

@@ -13,6 +13,7 @@ pub mod error;
 pub mod home;
 pub mod units;
 pub mod cli;
+pub mod service;
 
 // What is allowed and configured.
 #[cfg(feature = "runtime")]
@@ -47,6 +48,10 @@ pub mod doctor;
 pub mod kernel;
 #[cfg(feature = "runtime")]
 pub mod kernelspec;
+
+// Many kernels.
+#[cfg(feature = "fleet")]
+pub mod fleet;
 
 #[cfg(all(feature = "runtime", any(test, feature = "fuzz")))]
 #[doc(hidden)]

@@ -168,7 +168,7 @@ fn in_process(args: &Args, source: &Source) -> Result<End> {
         loaded.warnings.iter().for_each(|warning| eprint_line(&format!("warning: {warning}")));
     }
     let config = loaded.config;
-    let _log = log::start(&config.log)?;
+    let _log = log::start(&config.log, log::Sinks::stderr())?;
     config.secrets().for_each(log::hide);
     let workdir = config.kernel.workdir.clone().unwrap_or(loaded.dir);
     let policy = Policy::new(config.grants(&workdir, &sources.home));

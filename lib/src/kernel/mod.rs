@@ -11,6 +11,7 @@
 //! The life of a request: the io thread verifies and parses it and hands it on; whoever serves it says `busy`, its
 //! output, its reply and, last, `idle`, through the outbox; the io thread sends them in that order.
 
+mod clients;
 mod comm;
 mod control;
 mod counters;
@@ -19,6 +20,7 @@ mod history;
 mod info;
 mod input;
 mod io;
+mod keeper;
 mod look;
 mod outbox;
 mod pace;
@@ -29,6 +31,7 @@ mod usage;
 
 use std::collections::{HashSet, VecDeque};
 use std::io::IsTerminal;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -36,9 +39,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
 use crate::daemon::{self, PidFile, raise_open_files, signal_fd};
 use crate::engine;
@@ -49,6 +51,8 @@ use crate::protocol::registration::{Registration, Startup};
 use crate::protocol::wire::Session;
 use crate::runtime::Runtime;
 
+pub use control::{Admin, Reload};
+
 /// How a kernel is to be reached and known.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -56,18 +60,22 @@ pub struct Settings {
     pub id: Option<String>,
     /// Where the connection file is or goes; absent: in `~/.llmspell/kernel`.
     pub connection_file: Option<PathBuf>,
+    /// One more PID file, beside the one in `~/.llmspell/kernel`.
+    pub pid_file: Option<PathBuf>,
     /// Absent: tcp if ports are asked for, else ipc.
     pub transport: Option<Transport>,
     /// Address of tcp.
     pub ip: String,
+    /// The address to listen on where the connection file that is given names another, by which clients come.
+    pub bind: Option<IpAddr>,
+    /// Who may connect to ports: addresses and blocks. Empty: this machine.
+    pub clients: Vec<String>,
     /// Shell, iopub, stdin, control, heartbeat; 0: any free port.
     pub ports: Option<[u16; 5]>,
     /// The folder of a private kernel, which ends when its standard input closes.
     pub private: Option<PathBuf>,
     /// Engine: `lua`.
     pub engine: String,
-    /// What running work gets after SIGTERM.
-    pub grace: Duration,
 }
 
 /// A kernel that answers.
@@ -88,16 +96,25 @@ pub struct Ready {
 /// # Errors
 /// `Conflict` when the id or a port is taken, `Absent` for an engine or encryption this build has not, `Denied`,
 /// `Config`, `System`. Nothing is left behind then.
-pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: impl FnOnce(&Ready)) -> Result<()> {
+pub fn serve(
+    settings: &Settings,
+    home: &Home,
+    runtime: &Arc<Runtime>,
+    admin: Admin,
+    ready: impl FnOnce(&Ready),
+) -> Result<()> {
     raise_open_files();
     let mut place = Place::claim(settings, home)?;
     runtime.remember(home, place.store.is_some().then_some(&place.id));
     let signals: Vec<(_, fn() -> control::Job)> = vec![
-        (signal_fd(&[SIGTERM, SIGHUP])?, || control::Job::Terminate),
+        (signal_fd(&[SIGTERM])?, || control::Job::Terminate),
+        (signal_fd(&[SIGHUP])?, || control::Job::Reload),
+        (signal_fd(&[SIGUSR1])?, || control::Job::Dump),
+        (signal_fd(&[SIGUSR2])?, || control::Job::Louder),
         (signal_fd(&[SIGINT])?, || control::Job::Interrupt),
     ];
     let mut context = zmq::Context::new();
-    let (sockets, heartbeat) = sockets::bind(&context, &mut place.connection)?;
+    let (sockets, heartbeat) = place.bind(&context, settings)?;
     let pace = pace::Pace::new(&runtime.config.kernel.pace);
     let outbox = Arc::new(outbox::Outbox::new(Session::new(&place.connection.key), pace)?);
     let counters = Arc::new(counters::Counters::new());
@@ -122,8 +139,7 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
         let control = control_jobs.clone();
         let (connection, store) = (place.connection.clone(), place.store.clone());
         spawn("llmspell-script", move || {
-            let timeout = runtime.config.engines.lua.timeout;
-            let engine = match engine::make(&name, runtime) {
+            let engine = match engine::make(&name, Arc::clone(&runtime)) {
                 Ok(engine) => engine,
                 Err(error) => {
                     let _ = made.send(Err(error));
@@ -142,7 +158,7 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
                 return;
             }
             let abort = None;
-            script::ScriptThread { engine, outbox, counters, gate, info, control, timeout, abort, history }
+            script::ScriptThread { engine, outbox, counters, gate, info, control, runtime, abort, history }
                 .run(&script_queue);
         })?
     };
@@ -161,9 +177,11 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
             gate: Arc::clone(&gate),
             tools: Arc::clone(&tools),
             info,
+            keeper: keeper::Keeper::new(Arc::clone(&counters), Arc::clone(&outbox), interrupter.clone()),
             interrupter,
             script: script_jobs.clone(),
-            grace: settings.grace,
+            admin,
+            private: settings.private.is_some(),
             terminal: settings.private.is_none() && std::io::stdin().is_terminal(),
             stop: None,
             usage: usage::Usage::default(),
@@ -180,6 +198,7 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
     }
     place.publish()?;
     outbox.status(None, "starting");
+    let told = control_jobs.clone();
     let mut io = io::Io {
         sockets,
         outbox,
@@ -192,6 +211,7 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
         parent,
         seen: io::Seen::default(),
         followers: HashSet::new(),
+        guests: io::Guests::default(),
         backlog: VecDeque::new(),
         stalled: None,
     };
@@ -202,6 +222,8 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
         connection_file: place.file.clone(),
         endpoint: place.connection.endpoint(connection::Channel::Shell),
     });
+    let _ = told.send(control::Job::Ready);
+    drop(told);
     io.run();
 
     // The last messages leave while the context ends.
@@ -242,7 +264,7 @@ struct Place {
     registration: Option<Registration>,
     /// Where what outlives it is kept; none: nothing does.
     store: Option<PathBuf>,
-    _pid_file: Option<PidFile>,
+    _pid_files: Vec<PidFile>,
 }
 
 impl Place {
@@ -267,7 +289,7 @@ impl Place {
                 published: false,
                 registration: None,
                 store: None,
-                _pid_file: None,
+                _pid_files: Vec::new(),
             });
         }
         let (given, registration) = match &settings.connection_file {
@@ -279,14 +301,7 @@ impl Place {
         };
         // A file without our keys was made by whoever starts us: it stays theirs.
         let theirs = given.as_ref().is_some_and(|connection| connection.pid.is_none());
-        let launched = registration.as_ref().map(|registration| &registration.kernel_id);
-        let id = match (&settings.id, &settings.connection_file) {
-            (Some(id), _) => id.clone(),
-            (None, _) if launched.is_some_and(|id| home::check_id(id).is_ok()) => launched.cloned().unwrap_or_default(),
-            (None, Some(file)) if theirs => file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-            (None, _) => home::DEFAULT_KERNEL.to_owned(),
-        };
-        home::check_id(&id)?;
+        let id = settings.id_with(theirs, registration.as_ref())?;
         if let (Some(connection), Some(file)) = (&given, &settings.connection_file)
             && let Some(pid) = connection.pid.filter(|_| connection.is_alive())
         {
@@ -300,15 +315,22 @@ impl Place {
         // A registration file tells nobody where the kernel is: its own connection file does.
         let registered = kept || registration.is_some();
         let mut written = Vec::new();
-        let mut pid_file = None;
+        let mut pid_files = Vec::new();
         if registered {
             home::private_dir(home.root())?;
             home::private_dir(&home.kernel_dir())?;
-            pid_file = Some(PidFile::acquire(&home.pid_file(&id)).map_err(|error| match error.class() {
+            pid_files.push(PidFile::acquire(&home.pid_file(&id)).map_err(|error| match error.class() {
                 Class::Conflict => error.within(format!("kernel {id}")),
                 _ => error,
             })?);
             written.push(home.connection_file(&id));
+        }
+        if let Some(path) = settings.pid_file.as_ref().filter(|path| !registered || **path != home.pid_file(&id)) {
+            let hint = "Give every kernel one of its own: {id} in the path becomes the id.";
+            pid_files.push(PidFile::acquire_named(path).map_err(|error| match error.class() {
+                Class::Conflict => error.hint(hint),
+                _ => error,
+            })?);
         }
         let file = settings.connection_file.clone().filter(|_| registration.is_none());
         let file = file.unwrap_or_else(|| home.connection_file(&id));
@@ -334,16 +356,27 @@ impl Place {
             folder: None,
             registration,
             store,
-            _pid_file: pid_file,
+            _pid_files: pid_files,
         })
+    }
+
+    /// The bound sockets. What clients are told of stays as the connection file that was given says.
+    fn bind(&mut self, context: &zmq::Context, settings: &Settings) -> Result<(sockets::Sockets, zmq::Socket)> {
+        let mut local = self.connection.clone();
+        if let Some(ip) = settings.bind.filter(|_| local.transport == Transport::Tcp) {
+            local.ip = ip.to_string();
+        }
+        let clients = clients::Clients::new(local.transport, &local.ip, &settings.clients)?;
+        let bound = sockets::bind(context, &mut local, &clients)?;
+        let ports = connection::Channel::ALL.map(|channel| (channel, local.port(channel)));
+        ports.into_iter().for_each(|(channel, port)| self.connection.set_port(channel, port));
+        Ok(bound)
     }
 
     /// Writes the connection files: from now on clients find the kernel.
     fn publish(&mut self) -> Result<()> {
-        let pid = std::process::id() as i32;
         self.connection.kernel_id = Some(self.id.clone());
-        self.connection.pid = Some(pid);
-        self.connection.started = connection::started(pid);
+        self.connection.identify();
         self.published = true;
         self.written.iter().try_for_each(|file| self.connection.write(file))
     }
@@ -371,6 +404,30 @@ impl Drop for Place {
 }
 
 impl Settings {
+    /// The id the kernel will have, unless it is private.
+    ///
+    /// # Errors
+    /// Those of a connection file that is there and cannot be used; `Usage` when its name is no id.
+    pub fn kernel_id(&self) -> Result<String> {
+        let file = self.connection_file.as_ref().filter(|file| self.id.is_none() && file.exists());
+        match file.map(|file| Startup::read(file)).transpose()? {
+            Some(Startup::Registration(registration)) => self.id_with(true, Some(&registration)),
+            Some(Startup::Connection(given)) => self.id_with(given.pid.is_none(), None),
+            None => self.id_with(false, None),
+        }
+    }
+
+    /// `theirs`: the file was written by another program, and it or its name tells the id.
+    fn id_with(&self, theirs: bool, registration: Option<&Registration>) -> Result<String> {
+        let launched = registration.map(|registration| &registration.kernel_id).filter(|id| home::check_id(id).is_ok());
+        let id = match (&self.id, &self.connection_file, launched) {
+            (Some(id), ..) | (None, _, Some(id)) => id.clone(),
+            (None, Some(file), None) if theirs => file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            (None, _, None) => home::DEFAULT_KERNEL.to_owned(),
+        };
+        home::check_id(&id).map(|()| id)
+    }
+
     /// Whether what was asked for is what `connection` has.
     fn agrees(&self, connection: &Connection) -> bool {
         let wanted = self.transport();

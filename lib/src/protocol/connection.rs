@@ -71,6 +71,9 @@ pub struct Connection {
     /// Which process of that number: boot id and start time in clock ticks, `BOOT/TICKS`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<String>,
+    /// The PID namespace in which its number counts: the inode of `/proc/self/ns/pid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid_namespace: Option<u64>,
     /// What another program put there; kept.
     #[serde(flatten)]
     pub rest: serde_json::Map<String, serde_json::Value>,
@@ -141,6 +144,7 @@ impl Connection {
             kernel_id: None,
             pid: None,
             started: None,
+            pid_namespace: None,
             rest: serde_json::Map::new(),
         }
     }
@@ -188,15 +192,40 @@ impl Connection {
         home::write_private(path, text.as_bytes()).map_err(|e| e.within("connection file"))
     }
 
-    /// Whether the process that wrote it still lives. Without /proc, whether a process of that number does.
+    /// Writes down which process this is.
+    pub fn identify(&mut self) {
+        let pid = std::process::id() as i32;
+        (self.pid, self.started, self.pid_namespace) = (Some(pid), started(pid), pid_namespace());
+    }
+
+    /// Whether the process that wrote it still lives, and its PID means it here: not one of another container. Without
+    /// /proc, whether a process of that number does.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        let Some(pid) = self.pid.filter(|pid| *pid > 1).and_then(rustix::process::Pid::from_raw) else { return false };
+        if self.is_elsewhere() {
+            return false;
+        }
+        let Some(pid) = self.process().and_then(rustix::process::Pid::from_raw) else { return false };
         match (&self.started, started(pid.as_raw_nonzero().get())) {
             (Some(then), Some(now)) => *then == now,
             (Some(_), None) if Path::new("/proc/self/stat").exists() => false,
             _ => rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH),
         }
+    }
+
+    /// The PID in it, if it can be that of a kernel: 1 is one only where it is the first process of this container.
+    #[must_use]
+    pub fn process(&self) -> Option<i32> {
+        /// `PROC_PID_INIT_INO`: the name space of the machine itself.
+        const MACHINE: u64 = 0xEFFF_FFFC;
+        let contained = || self.started.is_some() && self.pid_namespace.is_some_and(|namespace| namespace != MACHINE);
+        self.pid.filter(|pid| *pid > 1 || (*pid == 1 && contained() && !self.is_elsewhere()))
+    }
+
+    /// Whether it was written in another PID name space, a container for one, so that its PID means nothing here.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        self.pid_namespace.is_some_and(|namespace| pid_namespace().is_some_and(|ours| ours != namespace))
     }
 
     /// The port of a channel.
@@ -260,7 +289,9 @@ pub(super) fn read_private(path: &Path) -> Result<String> {
         let hint = format!("Whoever can write it can send you elsewhere: chmod 600 {}", path.display());
         return bad(Class::Denied, "others can write it", hint);
     }
-    if meta.mode() & 0o044 != 0 {
+    // A group that root let read it is root's decision: secrets of Kubernetes come so.
+    let readers = if meta.uid() == 0 { 0o004 } else { 0o044 };
+    if meta.mode() & readers != 0 {
         let hint = format!("Whoever reads the key can run code in the kernel: chmod 600 {}", path.display());
         return bad(Class::Denied, "others can read its key", hint);
     }
@@ -281,6 +312,12 @@ pub fn free_ports(ip: &str) -> impl Iterator<Item = u16> {
         let host = if ip == "*" { "0.0.0.0" } else { &ip };
         TcpListener::bind((host, *port)).is_ok()
     })
+}
+
+/// The inode of this process's PID namespace. `None` without /proc.
+#[must_use]
+pub fn pid_namespace() -> Option<u64> {
+    fs::metadata("/proc/self/ns/pid").ok().map(|meta| meta.ino())
 }
 
 /// `BOOT/TICKS` of a process: the boot id and its start in clock ticks since boot. `None` once it is gone, or without /proc.
