@@ -29,7 +29,8 @@ def test_a_kernelspec_comes_is_listed_and_goes(place, run):
     assert spec["argv"] == [str(pathlib.Path(program("kernel")).resolve()), "--connection-file", "{connection_file}",
                             "--config", str(config), "--engine", "lua"]
     assert (spec["display_name"], spec["language"], spec["interrupt_mode"]) == ("My Lua", "lua", "message")
-    assert "supported_encryption" not in spec["metadata"] and not spec["metadata"]["debugger"]
+    assert spec["kernel_protocol_version"] == "5.6"
+    assert set(spec["metadata"]) == {"llmspell"}, "neither encryption nor a debugger is announced"
     assert sorted(file.name for file in folder.iterdir()) == ["kernel.json", "logo-32x32.png", "logo-64x64.png", "logo-svg.svg"]
     listed = run("kernel", "list", "--json", env=env).json()["kernelspecs"]
     assert [(one["name"], one["folder"], one["works"]) for one in listed] == [("mine", str(folder), True)]

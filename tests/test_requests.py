@@ -4,80 +4,15 @@ import os
 import pathlib
 import re
 import time
-from queue import Empty
 
 import pytest
-from jupyter_client.manager import KernelManager
-from jupyter_spec import installed
-
-LIMIT = 20
+from jupyter_spec import LIMIT, Kernel, installed
 
 
 @pytest.fixture(autouse=True, scope="module")
 def spec():
     with installed() as place:
         yield place
-
-
-class Kernel:
-    def __init__(self, *arguments, **options):
-        self.manager = KernelManager(kernel_name="llmspell", **options)
-        self.manager.start_kernel(extra_arguments=list(arguments))
-        self.client = self.manager.blocking_client()
-        self.client.start_channels()
-        self.client.wait_for_ready(timeout=LIMIT)
-        while True:
-            try:
-                self.client.get_iopub_msg(timeout=0.1)
-            except Empty:
-                break
-
-    def end(self):
-        self.client.stop_channels()
-        self.manager.shutdown_kernel(now=not self.manager.is_alive())
-        self.manager.cleanup_resources()
-
-    def send(self, msg_type, content=None, control=False, **more):
-        channel = self.client.control_channel if control else self.client.shell_channel
-        metadata, buffers = more.pop("metadata", None), more.pop("buffers", None)
-        msg = self.client.session.msg(msg_type, content or {}, metadata=metadata)
-        msg["header"].update(more)
-        if buffers:
-            self.client.session.send(channel.socket, msg, buffers=buffers)
-        else:
-            channel.send(msg)
-        return msg["header"]["msg_id"]
-
-    def iopub(self, msg_id):
-        """Everything of a request, from its busy to its idle."""
-        messages = []
-        while True:
-            msg = self.client.get_iopub_msg(timeout=LIMIT)
-            assert msg["parent_header"].get("msg_id") == msg_id, msg
-            messages.append(msg)
-            if msg["msg_type"] == "status" and msg["content"]["execution_state"] == "idle":
-                break
-        assert messages[0]["content"] == {"execution_state": "busy"}
-        return messages[1:-1]
-
-    def ask(self, msg_type, content=None, control=False, **more):
-        """The reply, and what was published meanwhile."""
-        msg_id = self.send(msg_type, content, control, **more)
-        channel = self.client.control_channel if control else self.client.shell_channel
-        reply = channel.get_msg(timeout=LIMIT)
-        assert reply["parent_header"]["msg_id"] == msg_id
-        assert reply["msg_type"] == msg_type.replace("_request", "_reply")
-        return reply["content"], self.iopub(msg_id)
-
-    def run(self, code, **options):
-        content = {"code": code, "allow_stdin": False, **options}
-        reply, messages = self.ask("execute_request", content)
-        return reply, messages
-
-    def text(self, code):
-        reply, messages = self.run(code)
-        assert reply["status"] == "ok", reply
-        return "".join(msg["content"].get("text", "") for msg in messages if msg["msg_type"] == "stream")
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +137,7 @@ def test_history_of_a_kernel_started_by_a_client_leaves_no_file(kernel):
     kernel.run("x = 'not kept'")
     assert history(kernel, "tail", n=1)[0][2] == "x = 'not kept'"
     store = pathlib.Path(os.environ["LLMSPELL_HOME"]) / "store"
-    assert not [file for file in store.glob("*") if not file.name.startswith(("remembers", "broken"))]
+    assert not [file for file in store.glob("*") if not file.name.startswith(("remembers", "broken", ".lock"))]
 
 
 def test_history_without_a_store(fresh):

@@ -139,7 +139,7 @@ pub fn install(folders: &Folders, place: &Place, spec: &Spec) -> Result<Installe
         "language": "lua",
         "interrupt_mode": "message",
         "kernel_protocol_version": protocol::VERSION,
-        "metadata": {"debugger": false, "llmspell": {"version": env!("CARGO_PKG_VERSION")}},
+        "metadata": {"llmspell": {"version": env!("CARGO_PKG_VERSION")}},
     });
     std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, error))?;
     for (file, bytes) in LOGOS {

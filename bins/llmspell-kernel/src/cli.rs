@@ -334,7 +334,7 @@ const ADDRESS: Group<Draft> = Group::new(
         .short('f')
         .doc(
             "Use the connection file FILE. If it exists, ports and key are taken from it, as Jupyter expects; else \
-             it is written.",
+             it is written. FILE may be a registration file, see llmspell-jupyter(7).",
         ),
         Flag::value("private", "DIR", |draft: &mut Draft, value| {
             draft.private = Some(value.path()?);
@@ -737,6 +737,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
     "llmspell-tool(1)",
     "llmspell.toml(5)",
     "llmspell(7)",
+    "llmspell-jupyter(7)",
     "llmspell-protocol(7)",
     "llmspell-service(7)",
 ]);

@@ -183,6 +183,8 @@ pub struct Kernel {
     pub max_clients: usize,
     /// Tools called by clients of the kernel.
     pub tools: KernelTools,
+    /// How fast output is sent. A Jupyter server drops what comes faster than its own limits; scripts wait instead.
+    pub pace: Pace,
 }
 
 impl Default for Kernel {
@@ -198,6 +200,7 @@ impl Default for Kernel {
             idle_timeout: Duration::ZERO,
             max_clients: 0,
             tools: KernelTools::default(),
+            pace: Pace::default(),
         }
     }
 }
@@ -221,6 +224,45 @@ pub struct KernelTools {
 impl Default for KernelTools {
     fn default() -> Self {
         KernelTools { enable_tool_cli: true, tool_timeout: Duration::from_secs(30), max_concurrent_tools: 10 }
+    }
+}
+
+/// When output is paced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PaceWhen {
+    /// In a kernel that a Jupyter program started.
+    #[default]
+    Auto,
+    /// In every kernel.
+    Always,
+    /// In none.
+    Never,
+}
+
+/// `[kernel.pace]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pace {
+    /// When output is paced. `auto`: in a kernel that a Jupyter program started, as it then sets JPY_PARENT_PID.
+    #[schemars(extend("x-project" = "free"))]
+    pub when: PaceWhen,
+    /// Messages a second, on average over the window: the server's `iopub_msg_rate_limit`.
+    #[schemars(range(min = 1), extend("x-project" = "free"))]
+    pub messages: u32,
+    /// Bytes of text a second, on average over the window: the server's `iopub_data_rate_limit`.
+    #[serde(with = "text::size")]
+    #[schemars(schema_with = "text::size_schema", extend("x-project" = "free"))]
+    pub bytes: u64,
+    /// The window: the server's `rate_limit_window`.
+    #[serde(with = "text::duration")]
+    #[schemars(schema_with = "text::duration_schema", extend("x-project" = "free"))]
+    pub window: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Pace { when: PaceWhen::Auto, messages: 1000, bytes: 1_000_000, window: Duration::from_secs(3) }
     }
 }
 

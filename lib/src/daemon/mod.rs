@@ -33,6 +33,15 @@ pub fn signal_fd(signals: &[i32]) -> Result<OwnedFd> {
     Ok(read.into())
 }
 
+/// Readable once the Jupyter program that started this process is gone, which then serves nobody; `None` when another did.
+#[must_use]
+pub fn jupyter_parent() -> Option<OwnedFd> {
+    let told: i32 = std::env::var("JPY_PARENT_PID").ok()?.parse().ok()?;
+    // A process further up passes the variable on too.
+    let parent = rustix::process::getppid().filter(|parent| parent.as_raw_nonzero().get() == told)?;
+    rustix::process::pidfd_open(parent, rustix::process::PidfdFlags::NONBLOCK).ok()
+}
+
 /// Raises the soft limit of open files to the hard one: every client takes several.
 pub fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);

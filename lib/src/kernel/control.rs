@@ -44,7 +44,7 @@ pub(super) enum Job {
     Ready,
     /// SIGINT: stop the script; idle at a terminal, shut down.
     Interrupt,
-    /// The parent of a private kernel is gone.
+    /// Who started the kernel for itself is gone.
     ParentGone,
     /// The script thread has ended.
     ScriptEnded,
@@ -242,6 +242,7 @@ impl ControlThread {
     fn interrupt_script(&self, reason: Reason) {
         self.interrupter.0.interrupt(reason);
         self.gate.interrupt();
+        self.outbox.hurry();
     }
 
     /// Takes no more work and ends what runs after `grace`. A second request while stopping ends the grace.

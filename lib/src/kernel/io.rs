@@ -40,7 +40,7 @@ pub(super) struct Io {
     pub(super) control: Sender<control::Job>,
     /// Readable on a signal, and what it means.
     pub(super) signals: Vec<(OwnedFd, fn() -> control::Job)>,
-    /// Readable when the parent of a private kernel is gone.
+    /// Readable when who started the kernel for itself is gone.
     pub(super) parent: Option<OwnedFd>,
     pub(super) seen: Seen,
     /// Connections of iopub, by their descriptors.
@@ -271,6 +271,10 @@ impl Io {
     }
 
     fn send(&mut self, out: Out) {
+        if !matches!(out, Out::Iopub(_)) {
+            // What was shown before a question or a reply goes before it.
+            self.send_backlog();
+        }
         let (socket, frames) = match out {
             Out::Iopub(frames) => return self.backlog.push_back(frames),
             Out::Shell(frames) => (&self.sockets.shell, frames),
@@ -361,21 +365,22 @@ impl Guests {
     }
 }
 
-/// The last signatures that came in, by their first half: 128 bits of an HMAC that was right do not repeat by chance.
+/// The last signatures that came in, by their first 64 bits: those of an HMAC that was right do not repeat by chance.
 #[derive(Default)]
 pub(super) struct Seen {
-    set: HashSet<[u8; 32]>,
-    order: VecDeque<[u8; 32]>,
+    set: HashSet<u64>,
+    order: VecDeque<u64>,
 }
 
 impl Seen {
-    /// Remembers `signature`, in hex; false when it was here before.
+    /// Remembers `signature`, in hex; false when it was here before. What is unsigned is always new.
     fn insert(&mut self, signature: &[u8]) -> bool {
-        let Some(half) = signature.first_chunk() else { return true };
-        if !self.set.insert(*half) {
+        let digits = signature.get(..16).and_then(|digits| std::str::from_utf8(digits).ok());
+        let Some(first) = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()) else { return true };
+        if !self.set.insert(first) {
             return false;
         }
-        self.order.push_back(*half);
+        self.order.push_back(first);
         if self.order.len() > REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {

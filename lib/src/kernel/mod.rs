@@ -15,6 +15,7 @@ mod clients;
 mod comm;
 mod control;
 mod counters;
+mod handshake;
 mod history;
 mod info;
 mod input;
@@ -22,6 +23,7 @@ mod io;
 mod keeper;
 mod look;
 mod outbox;
+mod pace;
 mod script;
 mod sockets;
 mod tools;
@@ -45,6 +47,7 @@ use crate::engine;
 use crate::error::{Class, Error, Result};
 use crate::home::{self, Home};
 use crate::protocol::connection::{self, Connection, Transport};
+use crate::protocol::registration::{Registration, Startup};
 use crate::protocol::wire::Session;
 use crate::runtime::Runtime;
 
@@ -112,7 +115,8 @@ pub fn serve(
     ];
     let mut context = zmq::Context::new();
     let (sockets, heartbeat) = place.bind(&context, settings)?;
-    let outbox = Arc::new(outbox::Outbox::new(Session::new(&place.connection.key))?);
+    let pace = pace::Pace::new(&runtime.config.kernel.pace);
+    let outbox = Arc::new(outbox::Outbox::new(Session::new(&place.connection.key), pace)?);
     let counters = Arc::new(counters::Counters::new());
     let gate = Arc::new(input::Gate::default());
     let (script_jobs, script_queue) = channel();
@@ -186,8 +190,12 @@ pub fn serve(
     };
     let parent = match &settings.private {
         Some(_) => Some(std::io::stdin().as_fd().try_clone_to_owned().map_err(|e| Error::system("standard input", e))?),
-        None => None,
+        None => daemon::jupyter_parent(),
     };
+    if let Some(registration) = &place.registration {
+        let signals: Vec<_> = signals.iter().map(|(fd, _)| fd).collect();
+        handshake::register(&context, registration, &place.connection, &signals)?;
+    }
     place.publish()?;
     outbox.status(None, "starting");
     let told = control_jobs.clone();
@@ -253,6 +261,8 @@ struct Place {
     published: bool,
     /// The folder of a private kernel, removed at its end.
     folder: Option<PathBuf>,
+    /// The launcher that waits to be told of the ports.
+    registration: Option<Registration>,
     /// Where what outlives it is kept; none: nothing does.
     store: Option<PathBuf>,
     _pid_files: Vec<PidFile>,
@@ -278,17 +288,21 @@ impl Place {
                 file,
                 folder,
                 published: false,
+                registration: None,
                 store: None,
                 _pid_files: Vec::new(),
             });
         }
-        let given = match &settings.connection_file {
-            Some(file) if file.exists() => Some(Connection::read(file)?),
-            _ => None,
+        let (given, registration) = match &settings.connection_file {
+            Some(file) if file.exists() => match Startup::read(file)? {
+                Startup::Connection(connection) => (Some(*connection), None),
+                Startup::Registration(registration) => (Some(registration.connection()), Some(registration)),
+            },
+            _ => (None, None),
         };
         // A file without our keys was made by whoever starts us: it stays theirs.
         let theirs = given.as_ref().is_some_and(|connection| connection.pid.is_none());
-        let id = settings.id_with(theirs)?;
+        let id = settings.id_with(theirs, registration.as_ref())?;
         if let (Some(connection), Some(file)) = (&given, &settings.connection_file)
             && let Some(pid) = connection.pid.filter(|_| connection.is_alive())
         {
@@ -298,7 +312,9 @@ impl Place {
             )
             .hint("Stop that kernel, or choose another --connection-file."));
         }
-        let registered = !theirs || settings.id.is_some();
+        let kept = !theirs || settings.id.is_some();
+        // A registration file tells nobody where the kernel is: its own connection file does.
+        let registered = kept || registration.is_some();
         let mut written = Vec::new();
         let mut pid_files = Vec::new();
         if registered {
@@ -317,7 +333,8 @@ impl Place {
                 _ => error,
             })?);
         }
-        let file = settings.connection_file.clone().unwrap_or_else(|| home.connection_file(&id));
+        let file = settings.connection_file.clone().filter(|_| registration.is_none());
+        let file = file.unwrap_or_else(|| home.connection_file(&id));
         if !theirs && !written.contains(&file) {
             written.push(file.clone());
         }
@@ -336,8 +353,18 @@ impl Place {
         if !theirs && connection.transport == Transport::Ipc {
             home::private_dir(&home.runtime_dir())?;
         }
-        let store = registered.then(|| home.store_file(&id));
-        Ok(Place { id, connection, file, written, folder: None, published: false, store, _pid_files: pid_files })
+        let store = kept.then(|| home.store_file(&id));
+        Ok(Place {
+            id,
+            connection,
+            file,
+            written,
+            published: false,
+            folder: None,
+            registration,
+            store,
+            _pid_files: pid_files,
+        })
     }
 
     /// The bound sockets. What clients are told of stays as the connection file that was given says.
@@ -390,16 +417,20 @@ impl Settings {
     /// Those of a connection file that is there and cannot be used; `Usage` when its name is no id.
     pub fn kernel_id(&self) -> Result<String> {
         let file = self.connection_file.as_ref().filter(|file| self.id.is_none() && file.exists());
-        let theirs = file.map(|file| Connection::read(file)).transpose()?.is_some_and(|given| given.pid.is_none());
-        self.id_with(theirs)
+        match file.map(|file| Startup::read(file)).transpose()? {
+            Some(Startup::Registration(registration)) => self.id_with(true, Some(&registration)),
+            Some(Startup::Connection(given)) => self.id_with(given.pid.is_none(), None),
+            None => self.id_with(false, None),
+        }
     }
 
-    /// `theirs`: the connection file was written by another program, and its name tells the id.
-    fn id_with(&self, theirs: bool) -> Result<String> {
-        let id = match (&self.id, &self.connection_file) {
-            (Some(id), _) => id.clone(),
-            (None, Some(file)) if theirs => file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-            (None, _) => home::DEFAULT_KERNEL.to_owned(),
+    /// `theirs`: the file was written by another program, and it or its name tells the id.
+    fn id_with(&self, theirs: bool, registration: Option<&Registration>) -> Result<String> {
+        let launched = registration.map(|registration| &registration.kernel_id).filter(|id| home::check_id(id).is_ok());
+        let id = match (&self.id, &self.connection_file, launched) {
+            (Some(id), ..) | (None, _, Some(id)) => id.clone(),
+            (None, Some(file), None) if theirs => file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            (None, _, None) => home::DEFAULT_KERNEL.to_owned(),
         };
         home::check_id(&id).map(|()| id)
     }

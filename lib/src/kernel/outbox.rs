@@ -11,6 +11,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::pace::Pace;
 use crate::engine::Stream;
 use crate::error::{Error, Result};
 use crate::protocol::content::{Comm, ErrorContent, StatusContent, StreamContent};
@@ -80,6 +81,10 @@ struct Queue {
     look: Option<Instant>,
     /// Stream bytes in `out` that the io thread has not sent.
     backlog: usize,
+    /// How fast it may go, if that matters.
+    pace: Option<Pace>,
+    /// The script is interrupted: its output no longer waits.
+    hurry: bool,
     /// Nothing follows any more.
     closed: bool,
 }
@@ -92,10 +97,11 @@ struct Pending {
 }
 
 impl Outbox {
-    pub(super) fn new(session: Session) -> Result<Self> {
+    pub(super) fn new(session: Session, pace: Option<Pace>) -> Result<Self> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|e| Error::system("eventfd", e.into()))?;
-        Ok(Outbox { session, wake, queue: Mutex::default(), drained: Condvar::new() })
+        let queue = Mutex::new(Queue { pace, ..Queue::default() });
+        Ok(Outbox { session, wake, queue, drained: Condvar::new() })
     }
 
     pub(super) fn session(&self) -> &Session {
@@ -126,7 +132,10 @@ impl Outbox {
 
     /// What is not `urgent` may wait until the io thread looks by itself, if it is going to.
     fn push(&self, out: Out, urgent: bool) {
-        let mut queue = self.lock();
+        self.push_to(self.lock(), out, urgent);
+    }
+
+    fn push_to(&self, mut queue: MutexGuard<'_, Queue>, out: Out, urgent: bool) {
         self.end_stream(&mut queue);
         queue.out.push(out);
         if urgent || queue.look.is_none_or(|look| look <= Instant::now()) {
@@ -139,9 +148,37 @@ impl Outbox {
         self.lock().look = Some(Instant::now() + HOLD);
     }
 
+    /// Waits while the io thread is far behind, and while a Jupyter server would drop what is sent now.
+    fn room<'a>(&'a self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        while !queue.closed && !queue.hurry {
+            if queue.backlog > BACKLOG_SIZE {
+                queue = self.drained.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let Some(due) = queue.pace.as_mut().and_then(Pace::due) else { break };
+            let left = due.saturating_duration_since(Instant::now());
+            queue = self.drained.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        queue
+    }
+
+    /// The script is interrupted: what it still says is little, and must not hold up its end.
+    pub(super) fn hurry(&self) {
+        self.lock().hurry = true;
+        self.drained.notify_all();
+    }
+
+    /// The next request is served.
+    pub(super) fn calm(&self) {
+        self.lock().hurry = false;
+    }
+
     /// A message for all, with its type as topic.
     pub(super) fn publish<C: Serialize + ?Sized>(&self, parent: Option<&str>, msg_type: &str, content: &C) {
         let (frames, _) = self.session.frames(&[msg_type.as_bytes().to_vec()], msg_type, parent, content);
+        if let (true, Some(pace)) = (msg_type != "execute_input", &mut self.lock().pace) {
+            pace.count(0);
+        }
         self.push(Out::Iopub(frames), false);
     }
 
@@ -153,18 +190,22 @@ impl Outbox {
         let topic = [format!("comm-{}", message.content.comm_id).into_bytes()];
         let (mut frames, _) = self.session.frames_with(&topic, message.kind.name(), parent, content, metadata);
         frames.extend_from_slice(&message.buffers);
-        self.push(Out::Iopub(frames), false);
+        let mut queue = self.room(self.lock());
+        if let Some(pace) = &mut queue.pace {
+            pace.count(0);
+        }
+        self.push_to(queue, Out::Iopub(frames), false);
     }
 
     /// As `publish`, for what a script may send without end: waits while the io thread is far behind.
     pub(super) fn show<C: Serialize>(&self, parent: &str, msg_type: &str, content: &C) {
         let (frames, _) = self.session.frames(&[msg_type.as_bytes().to_vec()], msg_type, Some(parent), content);
-        let mut queue = self.lock();
-        while queue.backlog > BACKLOG_SIZE && !queue.closed {
-            queue = self.drained.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
+        let mut queue = self.room(self.lock());
         self.end_stream(&mut queue);
         queue.backlog += size(&frames);
+        if let Some(pace) = &mut queue.pace {
+            pace.count(0);
+        }
         queue.out.push(Out::Iopub(frames));
         self.tell(&mut queue);
     }
@@ -173,7 +214,13 @@ impl Outbox {
     pub(super) fn status(&self, parent: Option<&str>, state: &str) {
         let content = StatusContent { execution_state: state.into() };
         let (frames, _) = self.session.frames(&[b"status".to_vec()], "status", parent, &content);
-        self.push(Out::Iopub(frames), state == "idle");
+        let idle = state == "idle";
+        let mut queue = self.lock();
+        self.end_stream(&mut queue);
+        if let (true, Some(pace)) = (idle, &mut queue.pace) {
+            pace.rest();
+        }
+        self.push_to(queue, Out::Iopub(frames), idle);
     }
 
     /// The answer to `parent`, on the channel it came by.
@@ -198,10 +245,7 @@ impl Outbox {
 
     /// Output of a script or a tool. Waits while the io thread is far behind.
     pub(super) fn stream(&self, parent: &Arc<str>, stream: Stream, bytes: &[u8]) {
-        let mut queue = self.lock();
-        while queue.backlog > BACKLOG_SIZE && !queue.closed {
-            queue = self.drained.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
+        let mut queue = self.room(self.lock());
         let same = queue.stream.as_ref().is_some_and(|p| p.stream == stream && Arc::ptr_eq(&p.parent, parent));
         if !same {
             self.end_stream(&mut queue);
@@ -244,7 +288,11 @@ impl Outbox {
         let text = String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned());
         let content = StreamContent { name: pending.stream.name().into(), text };
         let (frames, _) = self.session.frames(&[b"stream".to_vec()], "stream", Some(&pending.parent), &content);
-        queue.backlog += size(&frames);
+        let bytes = size(&frames);
+        queue.backlog += bytes;
+        if let Some(pace) = &mut queue.pace {
+            pace.count(bytes);
+        }
         queue.out.push(Out::Iopub(frames));
     }
 
@@ -337,7 +385,7 @@ mod tests {
 
     #[test]
     fn what_comes_before_idle_waits_for_it_only_while_somebody_looks() {
-        let outbox = Outbox::new(Session::new("")).unwrap();
+        let outbox = Outbox::new(Session::new(""), None).unwrap();
         let told = || outbox.lock().told;
         outbox.look_soon();
         outbox.status(None, "busy");
@@ -353,7 +401,7 @@ mod tests {
 
     #[test]
     fn output_is_gathered_and_keeps_its_place() {
-        let outbox = Outbox::new(Session::new("")).unwrap();
+        let outbox = Outbox::new(Session::new(""), None).unwrap();
         let parent: Arc<str> = "{}".into();
         outbox.stream(&parent, Stream::Stdout, b"a");
         outbox.stream(&parent, Stream::Stdout, b"b");

@@ -63,6 +63,7 @@ impl ScriptThread {
                 self.outbox.refuse(&parent, reply_type(&request), &error);
             } else {
                 self.gate.begin();
+                self.outbox.calm();
                 self.counters.set_running(Some(parent.msg_id.clone()));
                 self.serve(&parent, request);
                 self.counters.set_running(None);
@@ -125,7 +126,8 @@ impl ScriptThread {
             traceback: Vec::new(),
             ..ErrorContent::from(&Error::new(Class::Interrupted, "an earlier request failed"))
         };
-        self.reply_error(parent, &error, self.counters.execution_count.load(Relaxed));
+        // It was not executed, so it has no number; a notebook would show one.
+        self.reply_error(parent, &error, None);
     }
 
     fn execute(&mut self, parent: &Parent, request: Execute) {
@@ -167,7 +169,7 @@ impl ScriptThread {
         };
         if self.gate.is_interrupted() {
             let error = Error::new(Class::Interrupted, "interrupted before it began");
-            return self.reply_error(parent, &ErrorContent::from(&error), count);
+            return self.reply_error(parent, &ErrorContent::from(&error), Some(count));
         }
         let outcome = self.engine.execute(&script, &output);
         if counts {
@@ -197,7 +199,7 @@ impl ScriptThread {
                 if !request.silent {
                     self.outbox.publish(Some(&parent.header), "error", &error);
                 }
-                self.reply_error(parent, &error, count);
+                self.reply_error(parent, &error, Some(count));
             }
         }
     }
@@ -214,7 +216,7 @@ impl ScriptThread {
         Instant::now().checked_add(limit)
     }
 
-    fn reply_error(&self, parent: &Parent, error: &ErrorContent, count: u64) {
+    fn reply_error(&self, parent: &Parent, error: &ErrorContent, count: Option<u64>) {
         let mut reply = error.reply();
         reply.insert("execution_count".into(), count.into());
         self.outbox.reply(parent, "execute_reply", &reply);

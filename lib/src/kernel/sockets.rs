@@ -8,7 +8,8 @@ use super::clients::Clients;
 use crate::error::{Class, Error, Result};
 use crate::protocol::connection::{Channel, Connection, SOCKET_PATH_MAX, Transport, free_ports};
 
-/// Messages a subscriber of iopub may be behind before the kernel waits for it, and then goes on without it.
+/// Messages a subscriber of iopub may be behind before the kernel waits for it, and then goes on without it. ZeroMQ learns
+/// by halves of what was read, so half of them are sure.
 const IOPUB_QUEUE: i32 = 1000;
 /// Replies a client may leave unread before more are dropped.
 const REPLY_QUEUE: i32 = 100_000;

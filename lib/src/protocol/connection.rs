@@ -155,39 +155,8 @@ impl Connection {
     /// `NotFound`; `Denied` when others than its owner could read the key or it belongs to somebody else;
     /// `Config` when it is not a connection file, or asks for encryption this build has not.
     pub fn read(path: &Path) -> Result<Self> {
-        let thing = || format!("connection file {}", path.display());
-        let mut file = fs::OpenOptions::new()
-            .read(true)
-            .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
-            .open(path)
-            .map_err(|e| Error::system(thing(), e))?;
-        let meta = file.metadata().map_err(|e| Error::system(thing(), e))?;
-        let bad = |class, text: &str, hint: String| Err(Error::new(class, format!("{}: {text}", thing())).hint(hint));
-        if !meta.is_file() {
-            return bad(Class::Config, "not a file", "Name the JSON file a kernel wrote.".into());
-        }
-        if meta.uid() != rustix::process::geteuid().as_raw() && meta.uid() != 0 {
-            return bad(
-                Class::Denied,
-                "belongs to another user",
-                "Copy it to a file of your own if you trust it.".into(),
-            );
-        }
-        if meta.mode() & 0o022 != 0 {
-            let hint = format!("Whoever can write it can send you elsewhere: chmod 600 {}", path.display());
-            return bad(Class::Denied, "others can write it", hint);
-        }
-        // A group that root let read it is root's decision: secrets of Kubernetes come so.
-        let readers = if meta.uid() == 0 { 0o004 } else { 0o044 };
-        if meta.mode() & readers != 0 {
-            let hint = format!("Whoever reads the key can run code in the kernel: chmod 600 {}", path.display());
-            return bad(Class::Denied, "others can read its key", hint);
-        }
-        let mut text = String::new();
-        if meta.len() > 64 * 1024 || file.read_to_string(&mut text).is_err() {
-            return bad(Class::Config, "not a connection file", "Name the JSON file a kernel wrote.".into());
-        }
-        Self::parse(&text).map_err(|error| error.within(thing()))
+        let text = read_private(path)?;
+        Self::parse(&text).map_err(|error| error.within(format!("connection file {}", path.display())))
     }
 
     /// The connection in the text of a file.
@@ -305,6 +274,39 @@ impl Connection {
     pub fn socket_file(&self, channel: Channel) -> Option<PathBuf> {
         (self.transport == Transport::Ipc).then(|| PathBuf::from(format!("{}-{}", self.ip, self.port(channel))))
     }
+}
+
+/// The text of a small file that holds a key: its owner's alone.
+pub(super) fn read_private(path: &Path) -> Result<String> {
+    let thing = || format!("connection file {}", path.display());
+    let mut file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
+        .open(path)
+        .map_err(|e| Error::system(thing(), e))?;
+    let meta = file.metadata().map_err(|e| Error::system(thing(), e))?;
+    let bad = |class, text: &str, hint: String| Err(Error::new(class, format!("{}: {text}", thing())).hint(hint));
+    if !meta.is_file() {
+        return bad(Class::Config, "not a file", "Name the JSON file a kernel wrote.".into());
+    }
+    if meta.uid() != rustix::process::geteuid().as_raw() && meta.uid() != 0 {
+        return bad(Class::Denied, "belongs to another user", "Copy it to a file of your own if you trust it.".into());
+    }
+    if meta.mode() & 0o022 != 0 {
+        let hint = format!("Whoever can write it can send you elsewhere: chmod 600 {}", path.display());
+        return bad(Class::Denied, "others can write it", hint);
+    }
+    // A group that root let read it is root's decision: secrets of Kubernetes come so.
+    let readers = if meta.uid() == 0 { 0o004 } else { 0o044 };
+    if meta.mode() & readers != 0 {
+        let hint = format!("Whoever reads the key can run code in the kernel: chmod 600 {}", path.display());
+        return bad(Class::Denied, "others can read its key", hint);
+    }
+    let mut text = String::new();
+    if meta.len() > 64 * 1024 || file.read_to_string(&mut text).is_err() {
+        return bad(Class::Config, "not a connection file", "Name the JSON file a kernel wrote.".into());
+    }
+    Ok(text)
 }
 
 /// Candidates for a port of `ip` that nobody uses, in random order so that two kernels that start at once seldom meet.

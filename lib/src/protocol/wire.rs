@@ -145,7 +145,7 @@ impl Signer {
         hex(&mac.finalize().into_bytes())
     }
 
-    fn verify<'a>(&self, signature: &[u8], frames: impl IntoIterator<Item = &'a [u8]>) -> bool {
+    pub(super) fn verify<'a>(&self, signature: &[u8], frames: impl IntoIterator<Item = &'a [u8]>) -> bool {
         self.mac.is_none() || bool::from(self.sign(frames).as_bytes().ct_eq(signature))
     }
 
