@@ -99,6 +99,12 @@ impl Home {
         self.store_dir().join(format!("{id}.db"))
     }
 
+    /// What was typed at the console.
+    #[must_use]
+    pub fn history_file(&self) -> PathBuf {
+        self.root.join("history")
+    }
+
     /// Log folder.
     #[must_use]
     pub fn log_dir(&self) -> PathBuf {

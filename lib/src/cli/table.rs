@@ -26,6 +26,7 @@ pub struct Command<D: 'static, A: 'static> {
     pub(super) make: Option<fn(D) -> Result<A>>,
     pub(super) environment: &'static [(&'static str, &'static str)],
     pub(super) files: &'static [(&'static str, &'static str)],
+    pub(super) topics: &'static [(&'static str, &'static [(&'static str, &'static str)])],
     pub(super) examples: &'static [Example],
     pub(super) see_also: &'static [&'static str],
 }
@@ -46,6 +47,7 @@ impl<D, A> Command<D, A> {
             make: None,
             environment: &[],
             files: &[],
+            topics: &[],
             examples: &[],
             see_also: &[],
         }
@@ -118,6 +120,13 @@ impl<D, A> Command<D, A> {
     #[must_use]
     pub const fn files(mut self, rows: &'static [(&'static str, &'static str)]) -> Self {
         self.files = rows;
+        self
+    }
+
+    /// Sections of the page alone: a title, and names with a sentence each.
+    #[must_use]
+    pub const fn topics(mut self, topics: &'static [(&'static str, &'static [(&'static str, &'static str)])]) -> Self {
+        self.topics = topics;
         self
     }
 
