@@ -12,10 +12,10 @@ DESTDIR =
 CARGO = cargo
 BUILD = $${CARGO_TARGET_DIR:-target}/release
 
-PROGRAMS = llmspell-kernel llmspell-run llmspell-tool
-PAGES1 = llmspell-kernel.1 llmspell-run.1 llmspell-tool.1
+PROGRAMS = llmspell-fleet llmspell-kernel llmspell-run llmspell-tool
+PAGES1 = llmspell-fleet.1 llmspell-kernel.1 llmspell-run.1 llmspell-tool.1
 PAGES5 = llmspell.toml.5
-PAGES7 = llmspell.7 llmspell-protocol.7
+PAGES7 = llmspell.7 llmspell-builds.7 llmspell-protocol.7
 TEXTS = README.md CHANGELOG.md SECURITY.md LICENSE-APACHE LICENSE-MIT
 SCRIPTS = errors.lua fetch.lua hello.lua progress.lua quickstart.lua
 CONFIGS = anthropic.toml local.toml openai.toml

@@ -29,6 +29,16 @@ WAIT = 30  # seconds: far longer than anything takes, so that only a hang fails
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 
 
+def tools(preset="full"):
+    """The names of the tools in a build, from llmspell-builds(7), which the tests of the library compare with the list."""
+    page, names = (ROOT / "man" / "llmspell-builds.7").read_text(), []
+    for one in ("minimal", "common", "full"):
+        listed = page.split(f'.\\" begin {one}\n')[1].split(f'.\\" end {one}\n')[0]
+        names += listed.replace(",", " ").split()
+        if one == preset:
+            return sorted(names)
+
+
 if not (BIN / "llmspell-kernel").exists():
     pytest.exit(f"{BIN}: no programs here; use tests/run, or set LLMSPELL_BIN", 5)
 

@@ -7,7 +7,7 @@ import pytest
 from conftest import BIN, ROOT
 
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
-PROGRAMS = ["llmspell-kernel", "llmspell-run", "llmspell-tool"]
+PROGRAMS = ["llmspell-fleet", "llmspell-kernel", "llmspell-run", "llmspell-tool"]
 
 
 def make(target, destination, build=BIN):
@@ -47,7 +47,7 @@ def test_everything_is_there(destination):
 
 def test_the_front_name_finds_the_programs(destination, place):
     env = {**place.env, "PATH": f"{destination}/usr/bin:/usr/bin:/bin"}
-    for words in (["--version"], ["run", "--version"], ["kernel", "--version"], ["tool", "--version"]):
+    for words in (["--version"], ["run", "--version"], ["kernel", "--version"], ["tool", "--version"], ["fleet", "--version"]):
         done = subprocess.run(["llmspell", *words], env=env, capture_output=True, text=True)
         assert done.returncode == 0 and "0.11.0-dev" in done.stdout, done
     done = subprocess.run(["llmspell", "tool", "invoke", "calculator", "input=6*7", "--json"], env=env, capture_output=True,

@@ -95,7 +95,7 @@ def test_bad_id(run, id):
 
 
 @pytest.mark.parametrize("args", [["--nonsense"], ["--port", "x"], ["--port", "70000"], ["--ports", "1,2,3"], ["--transport", "pigeon"],
-                                  ["--ip", "nowhere"], ["--engine", "cobol"], ["--log-level", "loud"], ["extra"], ["--daemon"]])
+                                  ["--ip", "nowhere"], ["--engine", "cobol"], ["--log-level", "loud"], ["extra"], ["--daemon", "--private", "/"]])
 def test_usage(run, args):
     done = run("kernel", *args)
     assert done.code in (2, 10) and done.out == "" and done.err.startswith("llmspell-kernel: ")

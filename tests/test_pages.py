@@ -3,12 +3,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 
 import pytest
-from conftest import BIN, ROOT, WAIT
+from conftest import BIN, ROOT, WAIT, Watched
 
 PAGES = sorted((ROOT / "man").glob("*.[1-8]"))
 
@@ -73,7 +74,9 @@ def test_the_examples_of_the_programs_run(place):
     del env["LLMSPELL_HOME"]
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    kernels = []
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        other = str(free.getsockname()[1])
+    kernels, daemons = [], []
     try:
         for program in ("kernel", "run", "tool"):
             listed = subprocess.run([BIN / f"llmspell-{program}", "--generate", "examples"], capture_output=True, check=True)
@@ -81,13 +84,17 @@ def test_the_examples_of_the_programs_run(place):
             assert len(examples) >= 7
             # The one that ends the default kernel comes after those that need it.
             for example in sorted(examples, key=lambda example: "kill" in example["command"]):
-                command = example["command"].replace("59000", port)
+                command = example["command"].replace("59000", port).replace("9555", other)
                 if command.startswith("kill"):
                     continue
                 serves = command.startswith("llmspell-kernel") and not re.match(r"\S+ (config|install|doctor)", command)
                 if serves:
                     # Each under an id of its own where the line gives none, as the first holds the default.
-                    command += f" --id other{len(kernels)}" if kernels else ""
+                    command += f" --id other{len(kernels + daemons)}" if kernels else ""
+                    if "--daemon" in command:
+                        told = subprocess.run(["sh", "-c", command], env=env, cwd=place.work, stdout=subprocess.PIPE, check=True)
+                        daemons.append(Watched(int(re.search(rb"is ready \(PID (\d+)", told.stdout)[1])))
+                        continue
                     child = subprocess.Popen(["sh", "-c", f"exec {command}"], env=env, cwd=place.work, stdout=subprocess.PIPE)
                     kernels.append(child)
                     assert b"is ready" in child.stdout.readline(), command
@@ -102,6 +109,9 @@ def test_the_examples_of_the_programs_run(place):
         subprocess.run(["sh", "-c", *stop], env=env, check=True)
         assert kernels[0].wait(WAIT) == 0
     finally:
+        for daemon in daemons:
+            signal.pidfd_send_signal(daemon.fd, signal.SIGTERM)
+            assert daemon.ended()
         for child in kernels:
             child.terminate()
             child.wait()

@@ -105,11 +105,33 @@ impl Home {
         self.root.join("history")
     }
 
+    /// Log file of the kernel called `id`.
+    #[must_use]
+    pub fn log_file(&self, id: &str) -> PathBuf {
+        self.log_dir().join(format!("{id}.log"))
+    }
+
     /// Log folder.
     #[must_use]
     pub fn log_dir(&self) -> PathBuf {
         self.root.join("logs")
     }
+}
+
+/// `path` with the kernel's id wherever `{id}` stands.
+#[must_use]
+pub fn for_kernel(path: &Path, id: &str) -> PathBuf {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let bytes = path.as_os_str().as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(at) = rest.windows(4).position(|word| word == b"{id}") {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(id.as_bytes());
+        rest = &rest[at + 4..];
+    }
+    out.extend_from_slice(rest);
+    std::ffi::OsString::from_vec(out).into()
 }
 
 /// Creates `dir`, one of our own folders, with mode 0700, parents included; closes it if others could enter.
@@ -119,6 +141,9 @@ impl Home {
 pub fn private_dir(dir: &Path) -> Result<()> {
     match DirBuilder::new().recursive(true).mode(0o700).create(dir) {
         Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            return Err(Error::new(Class::Conflict, format!("{}: not a folder", dir.display())));
+        }
         Err(error) => return Err(Error::io(dir, error)),
     }
     let meta = fs::metadata(dir).map_err(|e| Error::io(dir, e))?;
@@ -138,6 +163,18 @@ pub fn private_dir(dir: &Path) -> Result<()> {
 /// # Errors
 /// What the system said, naming `path`.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, bytes, false)
+}
+
+/// The same, for what must outlive a loss of power: it is on the disk before the old file goes.
+///
+/// # Errors
+/// As [`write_private`].
+pub fn write_durable(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, bytes, true)
+}
+
+fn replace(path: &Path, bytes: &[u8], sync: bool) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}.tmp", uuid::Uuid::new_v4().simple()));
     let temporary = path.with_file_name(name);
@@ -146,7 +183,7 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(&temporary)
-        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| if sync { file.sync_data() } else { Ok(()) }))
         .and_then(|()| fs::rename(&temporary, path));
     written.map_err(|error| {
         let _ = fs::remove_file(&temporary);

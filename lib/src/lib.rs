@@ -31,6 +31,8 @@ pub mod client;
 // What outlives a process.
 #[cfg(feature = "runtime")]
 pub mod store;
+#[cfg(feature = "runtime")]
+pub mod state;
 
 // The side that answers.
 #[cfg(feature = "runtime")]
@@ -45,6 +47,10 @@ pub mod doctor;
 pub mod kernel;
 #[cfg(feature = "runtime")]
 pub mod kernelspec;
+
+// Many kernels.
+#[cfg(feature = "fleet")]
+pub mod fleet;
 
 #[cfg(all(feature = "runtime", any(test, feature = "fuzz")))]
 #[doc(hidden)]

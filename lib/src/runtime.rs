@@ -10,7 +10,9 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::config::Config;
 use crate::error::{Class, Error, Result};
+use crate::home::Home;
 use crate::security::Policy;
+use crate::state::State;
 use crate::tools::{Call, Cancel, Progress, Registry};
 
 /// Everything below the script engines.
@@ -21,6 +23,8 @@ pub struct Runtime {
     pub policy: Arc<Policy>,
     /// The tools.
     pub registry: Arc<Registry>,
+    /// What is remembered.
+    pub state: State,
     slots: Arc<Semaphore>,
     pool: OnceLock<Pool>,
 }
@@ -57,7 +61,15 @@ impl Runtime {
     pub fn new(config: Config, policy: Policy) -> Arc<Self> {
         let slots = Arc::new(Semaphore::new(config.kernel.tools.max_concurrent_tools.max(1)));
         let registry = Arc::new(Registry::new());
-        Arc::new(Runtime { config, policy: Arc::new(policy), registry, slots, pool: OnceLock::new() })
+        let state = State::new(config.state.durable);
+        Arc::new(Runtime { state, config, policy: Arc::new(policy), registry, slots, pool: OnceLock::new() })
+    }
+
+    /// Names where what is remembered is kept: the store of the configuration, else that of `id`; without both in memory.
+    pub fn remember(&self, home: &Home, id: Option<&str>) {
+        if let Some(id) = self.config.state.store.as_deref().or(id) {
+            self.state.keep_in(home.store_file(id));
+        }
     }
 
     /// Invokes the tool `name` on the pool and gives `done` its envelope or error, exactly once, on another thread.

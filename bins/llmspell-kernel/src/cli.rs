@@ -63,6 +63,12 @@ pub(crate) struct Serve {
     pub(crate) permissions: Permissions,
     /// Print one JSON line when ready.
     pub(crate) json: bool,
+    /// Go into the background.
+    pub(crate) daemon: bool,
+    /// Where the log goes.
+    pub(crate) log_file: Option<PathBuf>,
+    /// One more PID file.
+    pub(crate) pid_file: Option<PathBuf>,
     /// Serve only the client that started it, with everything in this folder.
     pub(crate) private: Option<PathBuf>,
 }
@@ -137,6 +143,9 @@ pub(crate) struct Draft {
     log_level: Option<LogLevel>,
     permissions: Permissions,
     json: bool,
+    daemon: bool,
+    log_file: Option<PathBuf>,
+    pid_file: Option<PathBuf>,
     private: Option<PathBuf>,
     section: Option<String>,
     file: Option<PathBuf>,
@@ -162,12 +171,40 @@ impl AsMut<Option<Engine>> for Draft {
 impl Draft {
     fn serve(self) -> Result<Args> {
         let Draft {
-            ports, transport, ip, connection_file, workdir, engine, log_level, permissions, json, private, ..
+            id,
+            ports,
+            transport,
+            ip,
+            connection_file,
+            workdir,
+            engine,
+            log_level,
+            permissions,
+            json,
+            daemon,
+            log_file,
+            pid_file,
+            private,
+            config,
+            ..
         } = self;
-        let id = self.id;
-        let serve =
-            Serve { id, ports, transport, ip, connection_file, workdir, engine, log_level, permissions, json, private };
-        Ok(Args { config: self.config, action: Action::Serve(Box::new(serve)) })
+        let serve = Serve {
+            id,
+            ports,
+            transport,
+            ip,
+            connection_file,
+            workdir,
+            engine,
+            log_level,
+            permissions,
+            json,
+            daemon,
+            log_file,
+            pid_file,
+            private,
+        };
+        Ok(Args { config, action: Action::Serve(Box::new(serve)) })
     }
 
     /// Any other action.
@@ -234,7 +271,29 @@ const ADDRESS: Group<Draft> = Group::new(
         .hidden()
         .excludes(&["port", "ports", "transport", "ip", "connection-file"])
         .doc("Serve only the client that started it. The sockets lie in DIR, and the end of standard input ends it."),
-        Flag::absent("daemon", "Run it in the foreground (append & in a shell), or as a systemd service."),
+    ],
+);
+
+const BACKGROUND: Group<Draft> = Group::new(
+    "Background",
+    &[
+        Flag::switch("daemon", |draft: &mut Draft| draft.daemon = true).short('d').excludes(&["private"]).doc(
+            "Go into the background. The command returns when the kernel is ready, with status 0, or when it failed, \
+             with the cause and its status. The log goes to a file. A service manager wants it in the foreground.",
+        ),
+        Flag::value("log-file", "FILE", |draft: &mut Draft, value| {
+            draft.log_file = Some(value.path()?);
+            Ok(())
+        })
+        .doc(
+            "Log to FILE. `{id}` in it becomes the kernel's id. The default in the background is \
+             `~/.llmspell/logs/ID.log`, in the foreground standard error.",
+        ),
+        Flag::value("pid-file", "FILE", |draft: &mut Draft, value| {
+            draft.pid_file = Some(value.path()?);
+            Ok(())
+        })
+        .doc("Write the process id to FILE as well. `{id}` in it becomes the kernel's id."),
     ],
 );
 
@@ -385,8 +444,8 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
     "run a kernel that serves scripts and tools",
 )
 .about(&[
-    "Runs one kernel in the foreground until it gets SIGTERM or, while idle, SIGINT. A kernel runs Lua scripts \
-         and tools for its clients: llmspell-run(1), llmspell-tool(1), Jupyter notebooks and editors. It speaks the \
+    "Runs one kernel, in the foreground or with `--daemon` in the background, until it gets SIGTERM or, while \
+         idle at a terminal, SIGINT. A kernel runs Lua scripts and tools for its clients: llmspell-run(1), llmspell-tool(1), Jupyter notebooks and editors. It speaks the \
          Jupyter protocol.",
     "Without flags its sockets lie in a private folder, and only the user who started it can reach it. `--port` \
          makes it listen on this machine's loopback address. Its connection file holds the address and the secret \
@@ -402,11 +461,11 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
     "install|uninstall|list [FLAGS]",
 ])
 .common(&[CONFIGURATION])
-.flags(&[ADDRESS, RUNNING, Group::PERMISSIONS])
+.flags(&[ADDRESS, RUNNING, BACKGROUND, Group::PERMISSIONS])
 .commands(&[
     Command::new("start", "run a kernel, as without a command")
         .about(&["The same as no command at all, with the same flags."])
-        .flags(&[ADDRESS, RUNNING, Group::PERMISSIONS])
+        .flags(&[ADDRESS, RUNNING, BACKGROUND, Group::PERMISSIONS])
         .make(Draft::serve),
     CONFIG,
     Command::new("doctor", "look for what would keep a kernel from working")
@@ -424,7 +483,8 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
     ("~/.llmspell/config.toml", "The user's configuration."),
     ("./llmspell.toml", "The project's configuration, which may narrow what is allowed and not widen it."),
     ("~/.llmspell/kernel/ID.json", "The connection file, removed at the end."),
-    ("~/.llmspell/kernel/ID.pid", "The process id, locked while the kernel lives."),
+    ("~/.llmspell/kernel/ID.pid", "The process id and a newline, locked while the kernel lives."),
+    ("~/.llmspell/logs/ID.log", "The log of a kernel in the background; older ones have the time in their name."),
 ])
 .examples(&[
     Example::new("Run the kernel that clients use when told nothing else.", "llmspell-kernel"),
@@ -432,6 +492,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
         "Run one on a port, with its connection file where another program expects it.",
         "llmspell-kernel start --port 59000 --connection-file ~/.llmspell/kernel.json",
     ),
+    Example::new("Run one in the background, on a port.", "llmspell-kernel --daemon --port 9555"),
     Example::new(
         "Let scripts read one folder and reach one host, nothing else.",
         "llmspell-kernel --profile safe --allow-read=./data --allow-net=api.example.org",
@@ -448,10 +509,8 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
 mod tests {
     use std::path::Path;
 
-    use llmspell::cli::{Grant, check, check_page};
-    use llmspell::error::Class;
-
     use super::*;
+    use llmspell::cli::{Grant, check, check_page};
 
     fn args(line: &str) -> Result<Args> {
         llmspell::cli::args(&CLI, line.split_whitespace())
@@ -480,9 +539,9 @@ mod tests {
         assert_eq!((&kernel.id, kernel.ports), (&None, Ports::Shell(59000)));
         assert_eq!(kernel.connection_file, Some("F".into()));
         assert_eq!(kernel, serve("-p59000 -f F"));
-        let error = args("start --daemon --port 59000").unwrap_err();
-        assert_eq!((error.class(), error.text()), (Class::Absent, "--daemon: not in this build"));
-        assert!(error.next_step().unwrap().contains("systemd"));
+        let kernel = serve("start --daemon --port 9555 --log-file L --pid-file P");
+        assert!(kernel.daemon);
+        assert_eq!((kernel.log_file, kernel.pid_file), (Some("L".into()), Some("P".into())));
     }
 
     #[test]
@@ -521,6 +580,7 @@ mod tests {
             ("config init --json", "--json: unknown flag"),
             ("--port 1 doctor", "--port: not a flag of `llmspell-kernel doctor`"),
             ("--port 1 --ports 1,2,3,4,5", "--port: not together with --ports"),
+            ("--daemon --private /d", "--daemon: not together with --private"),
             ("--private /d --ip ::1", "--private: not together with --ip"),
             ("--port abc", "--port: \"abc\" is not a port number"),
             ("--ports 1,2", "--ports: 5 values are needed, 2 given"),

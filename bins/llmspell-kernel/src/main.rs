@@ -1,4 +1,4 @@
-//! llmspell-kernel(1): one kernel in the foreground; the configuration; the doctor.
+//! llmspell-kernel(1): one kernel, in the foreground or the background; the configuration; the doctor.
 
 mod cli;
 
@@ -7,10 +7,13 @@ use std::process::ExitCode;
 
 use cli::{Action, Args, Ports, Serve};
 use llmspell::cli::{Engine, main as program, print, report};
-use llmspell::config::{Config, Loaded, Sources, commands};
+use llmspell::config::{Config, Loaded, LogOutput, Sources, commands};
+use llmspell::daemon::{Side, detach};
 use llmspell::error::{Class, Error, Result};
-use llmspell::kernel::{self, Settings};
+use llmspell::home::{self, Home};
+use llmspell::kernel::{self, Ready, Settings};
 use llmspell::kernelspec::{self, Folders};
+use llmspell::log::{FileSettings, Sinks};
 use llmspell::protocol::connection::Transport;
 use llmspell::runtime::Runtime;
 use llmspell::security::Policy;
@@ -98,39 +101,81 @@ fn serve(serve: &Serve, mut sources: Sources) -> Result<u8> {
     }
     sources.permissions(&serve.permissions);
     let Loaded { config, dir, .. } = load(&sources)?;
-    let _log = log::start(&config.log)?;
     config.secrets().for_each(log::hide);
-
-    let settings = settings(serve, &config, &dir)?;
+    let settings = settings(serve, &config, &dir, &sources.home)?;
+    let sinks = sinks(serve, &config, &dir, &settings, &sources.home)?;
     let workdir = config.kernel.workdir.clone().unwrap_or(dir);
     if !workdir.is_dir() {
         return Err(Error::new(Class::NotFound, format!("--workdir: {}: no such folder", workdir.display())));
     }
-    let mut grants = config.grants(&workdir, &sources.home);
-    // They hold the key of this kernel.
-    grants.hidden.extend(settings.connection_file.iter().chain(&settings.private).cloned());
-    let policy = Policy::new(grants);
-    let runtime = Runtime::new(config, policy);
-    kernel::serve(&settings, &sources.home, &runtime, |ready| {
-        let text = if serve.json || settings.private.is_some() {
-            serde_json::to_string(ready).unwrap_or_default() + "\n"
-        } else {
-            format!(
-                "kernel {} is ready (PID {})\nlistening on {}\nconnection file {}\n",
-                ready.id,
-                ready.pid,
-                ready.endpoint,
-                ready.connection_file.display()
-            )
+    // From here on no path is relative, and there is no thread yet.
+    let mut notice = match serve.daemon {
+        false => None,
+        true => match detach()? {
+            Side::Caller(ready) => return print(&ready).map(|()| 0),
+            Side::Background(notice) => Some(notice),
+        },
+    };
+    let outcome = log::start(&config.log, sinks).and_then(|_log| {
+        let mut grants = config.grants(&workdir, &sources.home);
+        // They hold the key of this kernel.
+        grants.hidden.extend(settings.connection_file.iter().chain(&settings.private).cloned());
+        let runtime = Runtime::new(config, Policy::new(grants));
+        kernel::serve(&settings, &sources.home, &runtime, |ready| {
+            let text = told(ready, serve.json || settings.private.is_some());
+            match &mut notice {
+                Some(notice) => notice.ready(&text),
+                // Nobody has to read it.
+                None => drop(print(&text)),
+            }
+        })
+    });
+    if let (Some(notice), Err(error)) = (&mut notice, &outcome) {
+        notice.failed(error);
+    }
+    outcome.map(|()| 0)
+}
+
+/// What is printed once clients can connect.
+fn told(ready: &Ready, json: bool) -> String {
+    if json {
+        return serde_json::to_string(ready).unwrap_or_default() + "\n";
+    }
+    format!(
+        "kernel {} is ready (PID {})\nlistening on {}\nconnection file {}\n",
+        ready.id,
+        ready.pid,
+        ready.endpoint,
+        ready.connection_file.display()
+    )
+}
+
+/// Where the log goes.
+fn sinks(serve: &Serve, config: &Config, dir: &Path, settings: &Settings, home: &Home) -> Result<Sinks> {
+    let outputs = &config.log.outputs;
+    let to = |output| outputs.contains(&output);
+    let to_file = to(LogOutput::File) || serve.log_file.is_some() || outputs.is_empty() && serve.daemon;
+    if settings.private.is_some() && serve.log_file.is_none() {
+        return Ok(Sinks::stderr());
+    }
+    let file = if to_file {
+        let id = settings.kernel_id()?;
+        let path = match (&serve.log_file, &config.daemon.log_dir) {
+            (Some(file), _) => home::for_kernel(&dir.join(file), &id),
+            (None, Some(folder)) => home::for_kernel(folder, &id).join(format!("{id}.log")),
+            (None, None) => home.log_file(&id),
         };
-        // Nobody has to read it.
-        let _ = print(&text);
-    })?;
-    Ok(0)
+        Some(FileSettings::new(path, &config.daemon, serve.daemon))
+    } else {
+        None
+    };
+    // In the background standard error leads into the file.
+    let stderr = to(LogOutput::Stderr) && !serve.daemon || outputs.is_empty() && !to_file;
+    Ok(Sinks { file, stderr, syslog: to(LogOutput::Syslog), journald: to(LogOutput::Journald) })
 }
 
 /// Flags over configuration.
-fn settings(serve: &Serve, config: &Config, dir: &Path) -> Result<Settings> {
+fn settings(serve: &Serve, config: &Config, dir: &Path, home: &Home) -> Result<Settings> {
     let transport = serve.transport.map(|transport| match transport {
         cli::Transport::Tcp => Transport::Tcp,
         cli::Transport::Ipc => Transport::Ipc,
@@ -141,7 +186,7 @@ fn settings(serve: &Serve, config: &Config, dir: &Path) -> Result<Settings> {
         Ports::Any => config.kernel.port.map(|port| [port, 0, 0, 0, 0]),
     };
     let wants_tcp = config.kernel.transport == config::Transport::Tcp || serve.ip.is_some();
-    Ok(Settings {
+    let mut settings = Settings {
         id: serve.id.clone().or_else(|| config.kernel.id.clone()),
         connection_file: serve.connection_file.as_ref().map(|file| dir.join(file)),
         transport: transport.or_else(|| wants_tcp.then_some(Transport::Tcp)),
@@ -150,5 +195,14 @@ fn settings(serve: &Serve, config: &Config, dir: &Path) -> Result<Settings> {
         private: serve.private.clone().map(|folder: PathBuf| dir.join(folder)),
         engine: serve.engine.map_or(config.default_engine.clone(), |engine| engine.name().into()),
         grace: config.kernel.grace,
-    })
+        pid_file: None,
+    };
+    if settings.private.is_none() {
+        let id = settings.kernel_id()?;
+        // One that stands in the configuration for another kernel is not ours.
+        let ours = |path: &PathBuf| path.parent() != Some(&home.kernel_dir()) || *path == home.pid_file(&id);
+        let configured = config.daemon.pid_file.as_ref().map(|file| home::for_kernel(file, &id)).filter(ours);
+        settings.pid_file = serve.pid_file.as_ref().map(|file| home::for_kernel(&dir.join(file), &id)).or(configured);
+    }
+    Ok(settings)
 }

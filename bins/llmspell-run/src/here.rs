@@ -47,13 +47,14 @@ impl Here {
             loaded.warnings.iter().for_each(|warning| eprint_line(&format!("warning: {warning}")));
         }
         let config = loaded.config;
-        let log = log::start(&config.log)?;
+        let log = log::start(&config.log, log::Sinks::stderr())?;
         config.secrets().for_each(log::hide);
         let workdir = config.kernel.workdir.clone().unwrap_or(loaded.dir);
         let policy = Policy::new(config.grants(&workdir, &sources.home));
         let limit = args.timeout.unwrap_or(config.engines.lua.timeout);
         let engine_name = args.engine.map_or_else(|| config.default_engine.clone(), |engine| engine.name().into());
         let runtime = Runtime::new(config, policy);
+        runtime.remember(&sources.home, Some("default"));
         Ok(Here {
             engine: engine::make(&engine_name, Arc::clone(&runtime))?,
             engine_name,

@@ -29,7 +29,7 @@ pub(crate) struct Args {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Which tools there are.
-    List { category: Option<String> },
+    List { category: Option<String>, available: bool },
     /// What one tool does and takes.
     Info { name: String, schema: bool },
     /// Run a tool.
@@ -117,6 +117,7 @@ pub(crate) struct Draft {
     schema: bool,
     stream: bool,
     all: bool,
+    available: bool,
 }
 
 impl AsMut<Permissions> for Draft {
@@ -258,10 +259,19 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
 .commands(&[
     Command::new("list", "list the tools")
         .about(&["Prints a line for each tool: its name, its category and what it does."])
-        .flags(&[Group::new("Choosing", &[CATEGORY])])
+        .flags(&[Group::new(
+            "Choosing",
+            &[
+                CATEGORY,
+                Flag::switch("available", |draft: &mut Draft| draft.available = true).doc(
+                    "List tools of other builds as well. Each is shown with the feature that brings it, see \
+                         llmspell-builds(7).",
+                ),
+            ],
+        )])
         .make(|mut draft| {
-            let category = draft.category.take();
-            draft.ask(Action::List { category })
+            let (category, available) = (draft.category.take(), draft.available);
+            draft.ask(Action::List { category, available })
         }),
     Command::new("info", "describe a tool")
         .about(&["Prints what TOOL does, its parameters, what it may touch and its worked examples."])
@@ -350,7 +360,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
     Example::new("Test every tool.", "llmspell-tool test --all"),
     Example::new("Ask the kernel on a port.", "llmspell-tool --kernel 59000 list"),
 ])
-.see_also(&["llmspell-kernel(1)", "llmspell-run(1)", "llmspell.toml(5)", "llmspell(7)"]);
+.see_also(&["llmspell-kernel(1)", "llmspell-run(1)", "llmspell.toml(5)", "llmspell-builds(7)", "llmspell(7)"]);
 
 #[cfg(test)]
 mod tests {
@@ -380,7 +390,7 @@ mod tests {
 
     #[test]
     fn release_note_lines_work() {
-        assert_eq!(action(&["list", "--source", "local"]), Action::List { category: None });
+        assert_eq!(action(&["list", "--source", "local"]), Action::List { category: None, available: false });
         assert_eq!(action(&["info", "calculator"]), Action::Info { name: "calculator".into(), schema: false });
         let params = r#"{"expression": "2 + 2 * 3"}"#;
         assert_eq!(
@@ -423,7 +433,7 @@ mod tests {
             assert_eq!(args.target, Target::Kernel("9555".into()));
             assert_eq!((args.format, args.talk), (Format::Pretty, Talk::Verbose));
             assert_eq!(args.timeout, Some(Duration::from_secs(5)));
-            assert_eq!(args.action, Action::List { category: Some("x".into()) });
+            assert_eq!(args.action, Action::List { category: Some("x".into()), available: false });
         }
         assert_eq!(args(&CLI, ["--profile=safe", "test", "--all"]).unwrap().permissions.profile, Some(Profile::Safe));
         assert_eq!(action(&["test", "--all"]), Action::Test { tools: Tools::All });

@@ -119,8 +119,9 @@ impl Kernel {
         let request = |command: &str| Tool { command: command.into(), ..Tool::default() };
         let format = args.format;
         match &args.action {
-            Action::List { category } => {
-                let reply = self.ask(&Tool { category: category.clone(), ..request("list") })?;
+            Action::List { category, available } => {
+                let category = category.clone();
+                let reply = self.ask(&Tool { category, available: *available, ..request("list") })?;
                 show::list(&reply, "tools", format)?;
                 Ok(0)
             }

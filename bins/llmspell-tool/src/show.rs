@@ -48,7 +48,11 @@ pub(crate) fn list(reply: &Map<String, Value>, key: &str, format: Format) -> Res
     let mut lines = String::new();
     for tool in tools {
         let (name, category, summary) = (text(tool, "name"), text(tool, "category"), text(tool, "summary"));
-        let _ = writeln!(lines, "{name:names$}  {category:categories$}  {summary}");
+        let _ = write!(lines, "{name:names$}  {category:categories$}  {summary}");
+        if let Some(feature) = tool.get("feature").and_then(Value::as_str) {
+            let _ = write!(lines, " (not in this build: needs --features {feature})");
+        }
+        lines.push('\n');
     }
     print(&lines)?;
     Ok(tools.len())

@@ -41,6 +41,7 @@ pub(super) fn bash<D, A>(program: &'static Command<D, A>) -> String {
             What::Choices(words) => format!("COMPREPLY=($(compgen -W '{}' -- \"$cur\"))", words.join(" ")),
             What::Files => "compopt -o default".to_owned(),
             What::Folders => "compopt -o dirnames".to_owned(),
+            What::Kernels => format!("COMPREPLY=($(compgen -W \"$({KERNELS})\" -- \"$cur\"))"),
             What::Nothing => ":".to_owned(),
         };
         text += &format!("        {}) {reply}; return ;;\n", spellings(flag).join("|"));
@@ -56,12 +57,13 @@ pub(super) fn bash<D, A>(program: &'static Command<D, A>) -> String {
     for trail in &all {
         let flags: Vec<_> = shown(trail).flat_map(spellings).collect();
         let words: Vec<_> = trail.last().commands.iter().map(|sub| sub.name).collect();
-        let files = if takes_files(trail) { " files=1" } else { "" };
+        let words =
+            if takes(trail, What::is_kernels) { format!("\"$({KERNELS})\"") } else { format!("'{}'", words.join(" ")) };
+        let files = if takes(trail, What::is_files) { " files=1" } else { "" };
         text += &format!(
-            "        '{}') if [[ $cur == -* ]]; then words='{}'; else words='{}'{files}; fi ;;\n",
+            "        '{}') if [[ $cur == -* ]]; then words='{}'; else words={words}{files}; fi ;;\n",
             place(trail),
             flags.join(" "),
-            words.join(" ")
         );
     }
     text += &format!(
@@ -153,8 +155,11 @@ function {at}
         for sub in trail.last().commands {
             text += &format!("{rule} -a {} -d '{}'\n", sub.name, quoted(sub.summary, "'\\"));
         }
-        if takes_files(trail) {
+        if takes(trail, What::is_files) {
             text += &format!("{rule} -F\n");
+        }
+        if takes(trail, What::is_kernels) {
+            text += &format!("{rule} -a '({})'\n", quoted(KERNELS_FISH, "'\\"));
         }
         for flag in shown(trail) {
             let short = flag.short.map(|short| format!(" -s {short}")).unwrap_or_default();
@@ -163,6 +168,7 @@ function {at}
                 What::Choices(words) => format!(" -x -a '{}'", words.join(" ")),
                 What::Files => " -r -F".to_owned(),
                 What::Folders => " -x -a '(__fish_complete_directories)'".to_owned(),
+                What::Kernels => format!(" -x -a '({})'", quoted(KERNELS_FISH, "'\\")),
                 What::Nothing => " -x".to_owned(),
             };
             text += &format!("{rule}{short} -l {}{value} -d '{}'\n", flag.name, quoted(&brief(flag), "'\\"));
@@ -176,20 +182,39 @@ enum What {
     Choices(&'static [&'static str]),
     Files,
     Folders,
+    Kernels,
     Nothing,
 }
+
+impl What {
+    fn is_files(&self) -> bool {
+        matches!(self, What::Files)
+    }
+
+    fn is_kernels(&self) -> bool {
+        matches!(self, What::Kernels)
+    }
+}
+
+/// Prints the ids of the kernels there are, for any POSIX shell.
+const KERNELS: &str = "ls \"${LLMSPELL_HOME:-$HOME/.llmspell}/kernel\" \"${LLMSPELL_HOME:-$HOME/.llmspell}/fleet/wanted\" \
+                       2>/dev/null | sed -n 's/\\.json$//p' | sort -u";
+/// The same for fish.
+const KERNELS_FISH: &str = "set -l home $LLMSPELL_HOME; test -n \"$home\"; or set home ~/.llmspell; \
+                            path basename $home/kernel/*.json $home/fleet/wanted/*.json | string replace .json \"\" | sort -u";
 
 fn what(metavar: &str, choices: &'static [&'static str]) -> What {
     match metavar {
         _ if !choices.is_empty() => What::Choices(choices),
-        "FILE" | "ARG" => What::Files,
+        "FILE" | "ARG" | "CONFIG" => What::Files,
         "DIR" => What::Folders,
+        "KERNEL" => What::Kernels,
         _ => What::Nothing,
     }
 }
 
-fn takes_files<D, A>(trail: &Trail<D, A>) -> bool {
-    trail.last().operands.iter().any(|row| matches!(what(row.metavar, &[]), What::Files))
+fn takes<D, A>(trail: &Trail<D, A>, kind: fn(&What) -> bool) -> bool {
+    trail.last().operands.iter().any(|row| kind(&what(row.metavar, &[])))
 }
 
 fn zsh_flag<D>(flag: &Flag<D>) -> String {
@@ -210,6 +235,7 @@ fn zsh_action(metavar: &str, choices: &'static [&'static str]) -> String {
         What::Choices(words) => format!("({})", words.join(" ")),
         What::Files => "_files".to_owned(),
         What::Folders => "_files -/".to_owned(),
+        What::Kernels => format!("{{compadd -- $({KERNELS})}}").replace('\'', "'\\''"),
         What::Nothing => " ".to_owned(),
     }
 }

@@ -16,7 +16,7 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("run", "Run a script."),
     ("kernel", "Run a kernel that serves scripts and tools."),
     ("tool", "List, describe, invoke, search and test tools."),
-    ("fleet", "Start, watch and stop many kernels; not in this version."),
+    ("fleet", "Start, watch and stop many kernels."),
 ];
 
 /// What a command line that begins with the front name asks for.

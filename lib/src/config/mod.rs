@@ -52,8 +52,12 @@ pub struct Config {
     pub security: Security,
     /// The kernel.
     pub kernel: Kernel,
+    /// A kernel in the background, and log files.
+    pub daemon: Daemon,
     /// Logs.
     pub log: Log,
+    /// What scripts, agents and workflows remember.
+    pub state: State,
     /// Tools.
     pub tools: Tools,
 }
@@ -65,7 +69,9 @@ impl Default for Config {
             engines: Engines::default(),
             security: Security::default(),
             kernel: Kernel::default(),
+            daemon: Daemon::default(),
             log: Log::default(),
+            state: State::default(),
             tools: Tools::default(),
         }
     }
@@ -205,6 +211,48 @@ impl Default for KernelTools {
     }
 }
 
+/// `[daemon]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Daemon {
+    /// A second PID file, beside the one in `~/.llmspell/kernel`. `{id}` becomes the kernel's id, and kernels that
+    /// share a configuration need it; one without it that names a file in `~/.llmspell/kernel` is for that kernel only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "text::file_schema")]
+    pub pid_file: Option<PathBuf>,
+    /// The folder of log files; when not set, `~/.llmspell/logs`. The live file is always `ID.log`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "text::folder_schema")]
+    pub log_dir: Option<PathBuf>,
+    /// A log file is rotated before it is larger. Whatever its size it is rotated once a day.
+    #[serde(with = "text::size")]
+    #[schemars(schema_with = "text::size_schema")]
+    pub max_log_size: u64,
+    /// Whether log files are rotated by size.
+    pub log_rotation_on_size: bool,
+    /// Days after which old log files are removed; 0 keeps them.
+    #[schemars(range(max = 36_500))]
+    pub max_log_age_days: u32,
+    /// Most old log files that are kept; 0 sets no limit.
+    pub max_log_files: usize,
+    /// Whether old log files are compressed.
+    pub compress_logs: bool,
+}
+
+impl Default for Daemon {
+    fn default() -> Self {
+        Daemon {
+            pid_file: None,
+            log_dir: None,
+            max_log_size: 10_000_000,
+            log_rotation_on_size: true,
+            max_log_age_days: 7,
+            max_log_files: 20,
+            compress_logs: false,
+        }
+    }
+}
+
 /// How much is logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -235,6 +283,20 @@ pub enum LogFormat {
     Json,
 }
 
+/// Where log lines go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogOutput {
+    /// Standard error.
+    Stderr,
+    /// The log file.
+    File,
+    /// syslog.
+    Syslog,
+    /// The journal of systemd.
+    Journald,
+}
+
 /// `[log]`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -245,9 +307,26 @@ pub struct Log {
     /// Lines for people, or one JSON object a line.
     #[schemars(extend("x-project" = "free"))]
     pub format: LogFormat,
+    /// Where a kernel's lines go, one or more of `stderr`, `file`, `syslog` and `journald`. When empty: to its file for a
+    /// kernel in the background or with `--log-file`, else to standard error.
+    pub outputs: Vec<LogOutput>,
     /// Levels of single modules, such as `"llmspell::engine" = "debug"`.
     #[schemars(extend("x-project" = "free"))]
     pub modules: BTreeMap<String, Level>,
+}
+
+/// `[state]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct State {
+    /// Whether each acknowledged write outlives the loss of power too; slower by what the disk needs for that.
+    #[schemars(extend("x-project" = "free"))]
+    pub durable: bool,
+    /// Name of the store in `~/.llmspell/store`, to share one between kernels; when not set, each kernel has its own
+    /// and runs without a kernel share `default`.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "text::id")]
+    #[schemars(schema_with = "text::id_schema")]
+    pub store: Option<String>,
 }
 
 /// `[tools]`

@@ -98,6 +98,14 @@ pub(super) fn path_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "x-noun": "a path", "x-like": "~/project", "x-path": true})
 }
 
+pub(super) fn file_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "x-noun": "a path", "x-like": "/run/llmspell/{id}.pid", "x-path": true})
+}
+
+pub(super) fn folder_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "x-noun": "a path", "x-like": "~/.llmspell/logs", "x-path": true})
+}
+
 pub(super) fn paths_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "x-noun": "a list of paths", "x-like": "[\"~/data\"]", "x-path": true})
 }

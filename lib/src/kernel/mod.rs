@@ -53,6 +53,8 @@ pub struct Settings {
     pub id: Option<String>,
     /// Where the connection file is or goes; absent: in `~/.llmspell/kernel`.
     pub connection_file: Option<PathBuf>,
+    /// One more PID file, beside the one in `~/.llmspell/kernel`.
+    pub pid_file: Option<PathBuf>,
     /// Absent: tcp if ports are asked for, else ipc.
     pub transport: Option<Transport>,
     /// Address of tcp.
@@ -88,6 +90,7 @@ pub struct Ready {
 pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: impl FnOnce(&Ready)) -> Result<()> {
     raise_open_files();
     let mut place = Place::claim(settings, home)?;
+    runtime.remember(home, place.store.is_some().then_some(&place.id));
     let signals: Vec<(_, fn() -> control::Job)> = vec![
         (signal_fd(&[SIGTERM, SIGHUP])?, || control::Job::Terminate),
         (signal_fd(&[SIGINT])?, || control::Job::Interrupt),
@@ -231,7 +234,7 @@ struct Place {
     folder: Option<PathBuf>,
     /// Where what outlives it is kept; none: nothing does.
     store: Option<PathBuf>,
-    _pid_file: Option<PidFile>,
+    _pid_files: Vec<PidFile>,
 }
 
 impl Place {
@@ -255,7 +258,7 @@ impl Place {
                 folder,
                 published: false,
                 store: None,
-                _pid_file: None,
+                _pid_files: Vec::new(),
             });
         }
         let given = match &settings.connection_file {
@@ -264,12 +267,7 @@ impl Place {
         };
         // A file without our keys was made by whoever starts us: it stays theirs.
         let theirs = given.as_ref().is_some_and(|connection| connection.pid.is_none());
-        let id = match (&settings.id, &settings.connection_file) {
-            (Some(id), _) => id.clone(),
-            (None, Some(file)) if theirs => file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-            (None, _) => home::DEFAULT_KERNEL.to_owned(),
-        };
-        home::check_id(&id)?;
+        let id = settings.id_with(theirs)?;
         if let (Some(connection), Some(file)) = (&given, &settings.connection_file)
             && let Some(pid) = connection.pid.filter(|_| connection.is_alive())
         {
@@ -281,15 +279,22 @@ impl Place {
         }
         let registered = !theirs || settings.id.is_some();
         let mut written = Vec::new();
-        let mut pid_file = None;
+        let mut pid_files = Vec::new();
         if registered {
             home::private_dir(home.root())?;
             home::private_dir(&home.kernel_dir())?;
-            pid_file = Some(PidFile::acquire(&home.pid_file(&id)).map_err(|error| match error.class() {
+            pid_files.push(PidFile::acquire(&home.pid_file(&id)).map_err(|error| match error.class() {
                 Class::Conflict => error.within(format!("kernel {id}")),
                 _ => error,
             })?);
             written.push(home.connection_file(&id));
+        }
+        if let Some(path) = settings.pid_file.as_ref().filter(|path| !registered || **path != home.pid_file(&id)) {
+            let hint = "Give every kernel one of its own: {id} in the path becomes the id.";
+            pid_files.push(PidFile::acquire(path).map_err(|error| match error.class() {
+                Class::Conflict => error.hint(hint),
+                _ => error,
+            })?);
         }
         let file = settings.connection_file.clone().unwrap_or_else(|| home.connection_file(&id));
         if !theirs && !written.contains(&file) {
@@ -305,15 +310,13 @@ impl Place {
             home::private_dir(&home.runtime_dir())?;
         }
         let store = registered.then(|| home.store_file(&id));
-        Ok(Place { id, connection, file, written, folder: None, published: false, store, _pid_file: pid_file })
+        Ok(Place { id, connection, file, written, folder: None, published: false, store, _pid_files: pid_files })
     }
 
     /// Writes the connection files: from now on clients find the kernel.
     fn publish(&mut self) -> Result<()> {
-        let pid = std::process::id() as i32;
         self.connection.kernel_id = Some(self.id.clone());
-        self.connection.pid = Some(pid);
-        self.connection.started = connection::started(pid);
+        self.connection.identify();
         self.published = true;
         self.written.iter().try_for_each(|file| self.connection.write(file))
     }
@@ -341,6 +344,26 @@ impl Drop for Place {
 }
 
 impl Settings {
+    /// The id the kernel will have, unless it is private.
+    ///
+    /// # Errors
+    /// Those of a connection file that is there and cannot be used; `Usage` when its name is no id.
+    pub fn kernel_id(&self) -> Result<String> {
+        let file = self.connection_file.as_ref().filter(|file| self.id.is_none() && file.exists());
+        let theirs = file.map(|file| Connection::read(file)).transpose()?.is_some_and(|given| given.pid.is_none());
+        self.id_with(theirs)
+    }
+
+    /// `theirs`: the connection file was written by another program, and its name tells the id.
+    fn id_with(&self, theirs: bool) -> Result<String> {
+        let id = match (&self.id, &self.connection_file) {
+            (Some(id), _) => id.clone(),
+            (None, Some(file)) if theirs => file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            (None, _) => home::DEFAULT_KERNEL.to_owned(),
+        };
+        home::check_id(&id).map(|()| id)
+    }
+
     /// Whether what was asked for is what `connection` has.
     fn agrees(&self, connection: &Connection) -> bool {
         let wanted = self.transport();

@@ -160,7 +160,7 @@ fn run(registry: &Registry, request: &Tool, call: &Call) -> Result<Map<String, V
     let category = request.category.as_deref();
     let reply = match request.command.as_str() {
         "list" => {
-            let tools = registry.list(category)?;
+            let tools = if request.available { registry.list_all(category)? } else { registry.list(category)? };
             json!({"count": tools.len(), "tools": tools, "category": category})
         }
         "search" => {

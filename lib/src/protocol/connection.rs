@@ -71,6 +71,9 @@ pub struct Connection {
     /// Which process of that number: boot id and start time in clock ticks, `BOOT/TICKS`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<String>,
+    /// The PID namespace in which its number counts: the inode of `/proc/self/ns/pid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid_namespace: Option<u64>,
     /// What another program put there; kept.
     #[serde(flatten)]
     pub rest: serde_json::Map<String, serde_json::Value>,
@@ -141,6 +144,7 @@ impl Connection {
             kernel_id: None,
             pid: None,
             started: None,
+            pid_namespace: None,
             rest: serde_json::Map::new(),
         }
     }
@@ -217,9 +221,19 @@ impl Connection {
         home::write_private(path, text.as_bytes()).map_err(|e| e.within("connection file"))
     }
 
-    /// Whether the process that wrote it still lives. Without /proc, whether a process of that number does.
+    /// Writes down which process this is.
+    pub fn identify(&mut self) {
+        let pid = std::process::id() as i32;
+        (self.pid, self.started, self.pid_namespace) = (Some(pid), started(pid), pid_namespace());
+    }
+
+    /// Whether the process that wrote it still lives, and its PID means it here: not one of another container. Without
+    /// /proc, whether a process of that number does.
     #[must_use]
     pub fn is_alive(&self) -> bool {
+        if self.pid_namespace.is_some_and(|namespace| pid_namespace().is_some_and(|ours| ours != namespace)) {
+            return false;
+        }
         let Some(pid) = self.pid.filter(|pid| *pid > 1).and_then(rustix::process::Pid::from_raw) else { return false };
         match (&self.started, started(pid.as_raw_nonzero().get())) {
             (Some(then), Some(now)) => *then == now,
@@ -279,6 +293,12 @@ pub fn free_ports(ip: &str) -> impl Iterator<Item = u16> {
         let host = if ip == "*" { "0.0.0.0" } else { &ip };
         TcpListener::bind((host, *port)).is_ok()
     })
+}
+
+/// The inode of this process's PID namespace. `None` without /proc.
+#[must_use]
+pub fn pid_namespace() -> Option<u64> {
+    fs::metadata("/proc/self/ns/pid").ok().map(|meta| meta.ino())
 }
 
 /// `BOOT/TICKS` of a process: the boot id and its start in clock ticks since boot. `None` once it is gone, or without /proc.

@@ -270,6 +270,9 @@ pub struct Tool {
     /// Only tools of this category, for list and search.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category: Option<String>,
+    /// For list: also the tools that other builds have.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub available: bool,
     /// Time limit, seconds; the kernel's `tool_timeout` without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<f64>,

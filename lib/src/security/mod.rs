@@ -233,8 +233,7 @@ impl Policy {
     /// `Denied`.
     pub fn check_env(&self, name: &str) -> Result<()> {
         let grants = &self.grants.env;
-        let upper = name.to_uppercase();
-        let secret = upper.starts_with("AWS_") || SECRET_ENV.iter().any(|part| upper.contains(part));
+        let secret = secret_env(name);
         let standard = self.grants.profile == Profile::Standard;
         let allowed = self.grants.profile == Profile::Privileged
             || grants.iter().any(|grant| grant == "*" || grant == name)
@@ -286,6 +285,13 @@ fn denied(path: &Path, hidden: bool, what: &str) -> Error {
     let path: PathBuf = path.components().collect();
     Error::new(Class::Denied, format!("{}: outside the folders allowed to {what}", path.display()))
         .hint(format!("Allow it with --allow-{what}={}.", path.display()))
+}
+
+/// Whether the name of this variable smells of a secret.
+#[must_use]
+pub fn secret_env(name: &str) -> bool {
+    let upper = name.to_uppercase();
+    upper.starts_with("AWS_") || SECRET_ENV.iter().any(|part| upper.contains(part))
 }
 
 /// Whether `name` is `pattern`, or begins as a `pattern` with a trailing `*`.

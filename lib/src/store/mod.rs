@@ -2,25 +2,32 @@
 //! private: the file has mode 0600 in a folder of mode 0700.
 
 pub mod history;
+pub mod state;
 
 use std::fs::{OpenOptions, Permissions, set_permissions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
+use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{Class, Error, Result};
 use crate::home;
 
 /// What makes the tables, one step a version; `user_version` counts those that were done. Only ever add a step.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE history_session (id INTEGER PRIMARY KEY AUTOINCREMENT, started TEXT NOT NULL);
     CREATE TABLE history (
         id INTEGER PRIMARY KEY, session INTEGER NOT NULL, line INTEGER NOT NULL, source TEXT NOT NULL, output TEXT
     );
     CREATE UNIQUE INDEX history_line ON history (session, line);
-"];
+",
+    "
+    CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+",
+];
 
 /// An open database.
 pub struct Store {
@@ -35,12 +42,23 @@ impl Store {
     /// # Errors
     /// `System` and `Denied` when it cannot be opened, `Config` when it is no database or one of a later version.
     pub fn open(path: &Path) -> Result<Self> {
-        if let Some(folder) = path.parent() {
-            home::private_dir(folder)?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        home::private_dir(folder)?;
+        // One at a time: who makes a database or its tables locks out others without waiting for them.
+        let lock = folder.join(".lock");
+        let guard = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&lock);
+        let guard = guard.map_err(|error| Error::io(&lock, error))?;
+        rustix::io::retry_on_intr(|| flock(&guard, FlockOperation::LockExclusive))
+            .map_err(|error| Error::io(&lock, error.into()))?;
+        // SQLite gives the files beside it the mode of this one. One that is there is not opened: closing it would take
+        // away the locks of other connections of this process.
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                set_permissions(path, Permissions::from_mode(0o600)).map_err(|error| Error::io(path, error))?;
+            }
+            Err(error) => return Err(Error::io(path, error)),
         }
-        // SQLite gives the files beside it the mode of this one.
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-        file.and_then(|_| set_permissions(path, Permissions::from_mode(0o600))).map_err(|e| Error::io(path, e))?;
         let open = || -> rusqlite::Result<Connection> {
             let connection = Connection::open(path)?;
             connection.busy_timeout(Duration::from_secs(2))?;
@@ -59,12 +77,51 @@ impl Store {
         Self::with(Connection::open_in_memory().map_err(broken)?, true)
     }
 
+    /// Makes each acknowledged write outlive the loss of power.
+    ///
+    /// # Errors
+    /// `System` when it cannot.
+    pub fn make_durable(&self) -> Result<()> {
+        self.connection.pragma_update(None, "synchronous", "FULL").map_err(broken)
+    }
+
+    /// Writes a copy of everything to a new file, of mode 0600.
+    ///
+    /// # Errors
+    /// `System` when it cannot be written.
+    pub fn copy_to(&self, file: &Path) -> Result<()> {
+        let new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+        new.map_err(|error| Error::io(file, error))?;
+        let copied = self.connection.execute("VACUUM INTO ?", [text(file)?]);
+        copied.map(drop).map_err(|error| {
+            let _ = std::fs::remove_file(file);
+            failed(file, error)
+        })
+    }
+
+    /// Whether a file is a whole database of ours.
+    ///
+    /// # Errors
+    /// `Config` naming what is wrong.
+    pub fn check(file: &Path) -> Result<()> {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let ask = || -> rusqlite::Result<String> {
+            let connection = Connection::open_with_flags(file, flags)?;
+            connection.query_row("SELECT count(*) FROM state", [], |row| row.get::<_, i64>(0))?;
+            connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        };
+        match ask().map_err(|error| failed(file, error))?.as_str() {
+            "ok" => Ok(()),
+            wrong => Err(Error::new(Class::Config, format!("{}: {wrong}", file.display()))),
+        }
+    }
+
     fn with(mut connection: Connection, in_memory: bool) -> Result<Self> {
         let mut prepare = || -> rusqlite::Result<i64> {
             // A crash of the system may cost the last moments, never the file. 256 KiB of cache.
             connection.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA cache_size = -256;")?;
             let known = MIGRATIONS.len() as i64;
-            let change = connection.transaction()?;
+            let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let version: i64 = change.pragma_query_value(None, "user_version", |row| row.get(0))?;
             for step in MIGRATIONS.iter().skip(usize::try_from(version).unwrap_or(0)) {
                 change.execute_batch(step)?;
@@ -80,6 +137,11 @@ impl Store {
             _ => Ok(Store { connection, in_memory }),
         }
     }
+}
+
+/// A path for SQL.
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().ok_or_else(|| Error::new(Class::System, format!("{}: not UTF-8", path.display())))
 }
 
 fn failed(path: &Path, error: rusqlite::Error) -> Error {

@@ -3,7 +3,6 @@
 mod wire;
 
 use std::collections::BTreeMap;
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine;
@@ -48,9 +47,6 @@ pub(super) const SPEC: ToolSpec = ToolSpec {
         example("a refusal is an answer too", r#"{"input": "$HTTP/status/404"}"#, r#"{"status_code": 404}"#),
     ],
 };
-
-/// How long a pause is slept between two looks at the call.
-const NAP: Duration = Duration::from_millis(50);
 
 /// Headers that follow from the URL and the body.
 const OWN_HEADERS: &[&str] =
@@ -229,7 +225,7 @@ pub(super) fn run(params: Params, call: &Call) -> Result<Answer> {
             Some(wait) if attempt < retry.max_attempts && call.remaining().is_none_or(|left| wait < left) => {
                 let millis = wait.as_millis();
                 call.progress(format!("attempt {attempt} of {} failed, next in {millis} ms", retry.max_attempts));
-                sleep(wait, &call)?;
+                call.sleep(wait)?;
                 pause = longest.min(pause.mul_f64(retry.backoff_factor));
                 attempt += 1;
             }
@@ -237,18 +233,6 @@ pub(super) fn run(params: Params, call: &Call) -> Result<Answer> {
         }
     };
     Ok(answer(reached, plan.method, attempt))
-}
-
-fn sleep(wait: Duration, call: &Call) -> Result<()> {
-    let end = Instant::now() + wait;
-    loop {
-        call.check()?;
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(());
-        }
-        thread::sleep(left.min(NAP));
-    }
 }
 
 fn plan(params: &Params, settings: &config::HttpRequest) -> Result<Plan> {
@@ -469,6 +453,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::sync::Arc;
+    use std::thread;
 
     fn call(net: &[String]) -> Call {
         let grants = Grants { profile: Profile::Safe, workdir: "/".into(), net: net.to_vec(), ..Grants::default() };

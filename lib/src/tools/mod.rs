@@ -1,7 +1,8 @@
 //! Tools: one file each. This file holds what they share: [`ToolSpec`], [`Call`], the list, and the [`Registry`] through
 //! which every caller (messages, Lua, models, tests) lists, describes, searches, invokes and tests them.
 //!
-//! A tool is a params struct, a `SPEC` and a `run`. Spelling, validation, policy, deadline, envelope: once, here.
+//! A tool is a params struct, a `SPEC` and a `run`. Spelling, validation, policy, deadline, envelope: once, here. `optional`
+//! names the tools that only some builds have.
 
 mod calculator;
 mod echo;
@@ -10,15 +11,19 @@ mod file_operations;
 mod file_search;
 mod hash_calculator;
 mod http_request;
+mod optional;
 mod registry;
 mod schema;
+mod environment_reader;
+mod file_watcher;
+mod system_monitor;
 mod text_manipulator;
+mod wait;
 
 use std::fs::File;
 use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use schemars::JsonSchema;
@@ -26,19 +31,23 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use registry::{Registry, TestCase};
+pub use wait::Cancel;
 
 use crate::config::Tools;
 use crate::error::{Class, Error, Result};
 use crate::security::Policy;
 
-/// The tools of this build, in the order of `list`.
+/// The tools of this build. One behind a feature has its row in `optional` too.
 fn builtin() -> Vec<Box<dyn Tool>> {
     vec![
         tool(&calculator::SPEC, calculator::run),
+        tool(&environment_reader::SPEC, environment_reader::run),
         tool(&file_operations::SPEC, file_operations::run),
         tool(&file_search::SPEC, file_search::run),
+        tool(&file_watcher::SPEC, file_watcher::run),
         tool(&hash_calculator::SPEC, hash_calculator::run),
         tool(&http_request::SPEC, http_request::run),
+        tool(&system_monitor::SPEC, system_monitor::run),
         tool(&text_manipulator::SPEC, text_manipulator::run),
     ]
 }
@@ -96,6 +105,10 @@ pub enum Effect {
     WriteFiles,
     /// Talks to other hosts.
     Network,
+    /// Reads variables of the environment.
+    Environment,
+    /// Starts programs.
+    Programs,
 }
 
 impl Effect {
@@ -106,6 +119,8 @@ impl Effect {
             Effect::ReadFiles => "read_files",
             Effect::WriteFiles => "write_files",
             Effect::Network => "network",
+            Effect::Environment => "environment",
+            Effect::Programs => "programs",
         }
     }
 }
@@ -293,26 +308,14 @@ impl Call {
     }
 }
 
-/// A flag that stops a call; clones share it.
-#[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    /// Stops the call at its next look.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    /// Whether it was stopped.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-}
-
 /// The parameter `name`, which this operation needs.
 fn required<T>(value: Option<T>, name: &str) -> Result<T> {
     value.ok_or_else(|| Error::new(Class::Usage, format!("{name}: missing")))
+}
+
+/// The name of a choice as parameters spell it.
+fn word(choice: &impl serde::Serialize) -> String {
+    serde_json::to_value(choice).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// The `true` of `#[serde(default = …)]`.

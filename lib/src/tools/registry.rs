@@ -4,9 +4,11 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use heck::ToSnakeCase;
 use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 
+use super::optional::{self, Optional};
 use super::schema::{self, squeeze};
 use super::{Call, Effect, Spelling, Tool, ToolSpec, echo, faults};
 use crate::error::{Class, Error, Result, nearest};
@@ -58,12 +60,29 @@ impl Registry {
         Registry { entries }
     }
 
-    /// `[{name, summary, category, level}]`, sorted by name; of one category, if given.
+    /// `[{name, summary, category, level, available}]`, sorted by name; of one category, if given.
     ///
     /// # Errors
     /// `NotFound` for a category nobody has.
     pub fn list(&self, category: Option<&str>) -> Result<Vec<Value>> {
         Ok(self.of(category)?.map(row).collect())
+    }
+
+    /// As `list`, with the tools that other builds have: `available` is false and `feature` says what they need.
+    ///
+    /// # Errors
+    /// As `list`.
+    pub fn list_all(&self, category: Option<&str>) -> Result<Vec<Value>> {
+        let absent = optional::absent();
+        let absent = absent.filter(|tool| category.is_none_or(|name| name.eq_ignore_ascii_case(tool.category)));
+        let mut rows: Vec<_> = absent.map(Optional::row).collect();
+        match self.list(category) {
+            Ok(built) => rows.extend(built),
+            Err(error) if rows.is_empty() => return Err(error),
+            Err(_) => {}
+        }
+        rows.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+        Ok(rows)
     }
 
     /// Name, aliases, category, summary, level, effects, schema, parameters as a flat list, examples.
@@ -157,6 +176,7 @@ impl Registry {
             workdir: dir.path().to_path_buf(),
             write: vec![dir.path().to_path_buf()],
             net: server.iter().map(|_| http.clone()).collect(),
+            env: vec!["PATH".into()],
             ..Grants::default()
         });
         let mut inner = Call::new(Arc::new(policy));
@@ -184,13 +204,22 @@ impl Registry {
         self.entries.iter().map(|entry| entry.spec().name)
     }
 
+    /// Whether `name` is a tool that other builds have, but not this one.
+    pub fn is_absent(&self, name: &str) -> bool {
+        self.find(name).is_err_and(|error| error.class() == Class::Absent)
+    }
+
     fn find(&self, name: &str) -> Result<&Entry> {
         let wanted = plain(name);
         let bare = wanted.strip_suffix("_tool").unwrap_or(&wanted);
-        let is = |entry: &&Entry| entry.names().any(|known| known == wanted || known == bare);
-        self.entries.iter().find(is).ok_or_else(|| {
+        let is = |known: &str| known == wanted || known == bare;
+        self.entries.iter().find(|entry| entry.names().any(is)).ok_or_else(|| {
+            if let Some(absent) = optional::absent().find(|tool| tool.names().any(is)) {
+                return absent.refusal();
+            }
             let error = Error::new(Class::NotFound, format!("tool {name}: no such tool"));
-            match nearest(bare, self.entries.iter().flat_map(Entry::names)) {
+            let absent = optional::absent().flat_map(Optional::names);
+            match nearest(bare, self.entries.iter().flat_map(Entry::names).chain(absent)) {
                 Some(near) => error.hint(format!("Did you mean {near}?")),
                 None => error.hint("See the list of tools."),
             }
@@ -290,12 +319,18 @@ fn respell(params: &mut Map<String, Value>, spellings: &[Spelling], schema: &Val
 
 fn row(entry: &Entry) -> Value {
     let spec = entry.spec();
-    json!({"name": spec.name, "summary": spec.summary, "category": spec.category, "level": spec.level.name()})
+    json!({
+        "name": spec.name,
+        "summary": spec.summary,
+        "category": spec.category,
+        "level": spec.level.name(),
+        "available": true,
+    })
 }
 
-/// `name` in lower case with `_` for `-`.
+/// `name` as tools are called: `file_search` for `file-search`, `FileSearch` and `File Search`.
 fn plain(name: &str) -> String {
-    name.trim().to_lowercase().replace('-', "_")
+    name.trim().to_snake_case()
 }
 
 fn each_text(value: &mut Value, change: &dyn Fn(&str) -> String) {
@@ -381,9 +416,17 @@ mod tests {
     #[test]
     fn names_are_found_in_every_spelling() {
         let registry = Registry::new();
-        for name in
-            ["calculator", "Calculator", "calculator_tool", "hash-calculator", "file-operations-tool", "file_reader"]
-        {
+        for name in [
+            "calculator",
+            "Calculator",
+            "calculator_tool",
+            "hash-calculator",
+            "file-operations-tool",
+            "FileOperationsTool",
+            "File Operations",
+            "file_reader",
+            "http_client",
+        ] {
             assert!(registry.exists(name), "{name}");
         }
         let error = registry.info("calcluator").unwrap_err();
@@ -468,7 +511,7 @@ mod tests {
                 .any(|row| row["name"] == "hash_calculator")
         );
         assert!(registry.search(&["zebra".into()], None).unwrap().is_empty());
-        assert_eq!(registry.list(Some("filesystem")).unwrap().len(), 2);
+        assert!(registry.list(Some("filesystem")).unwrap().iter().any(|row| row["name"] == "file_search"));
         assert_eq!(registry.list(Some("cooking")).unwrap_err().class(), Class::NotFound);
     }
 

@@ -16,6 +16,7 @@ mod display;
 mod expression;
 mod fault;
 mod file;
+mod global_state;
 mod inspect;
 mod interrupt;
 mod json;

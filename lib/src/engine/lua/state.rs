@@ -16,7 +16,8 @@ use super::look::{self, Context, Seen};
 use super::run::{Frame, Run};
 use super::traceback::{self, Trace};
 use super::{
-    comm, complete, completion, coroutine, display, expression, fault, file, inspect, json, process, show, stdlib, tool,
+    comm, complete, completion, coroutine, display, expression, fault, file, global_state, inspect, json, process,
+    show, stdlib, tool,
 };
 use crate::engine::{
     Args, Completeness, Completions, Engine, Excerpt, Inspected, Interrupter, Language, Outcome, Output, Script,
@@ -77,6 +78,7 @@ impl Lua {
             json::open(&lua)?;
             display::open(&lua)?;
             tool::open(&lua)?;
+            global_state::open(&lua)?;
             comm::open(&lua)?;
             inspect::open(&lua)?;
             lua.set_app_data(Rc::new(Context { runtime: Arc::clone(&runtime), seen: RefCell::new(Seen::default()) }));

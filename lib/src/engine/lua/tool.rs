@@ -177,9 +177,24 @@ fn discover(lua: &Lua, filter: Option<Value>) -> Result<Table, Fault> {
     listed(lua, &list(None)?.into_iter().filter(fits).collect::<Vec<_>>())
 }
 
-/// The tool `name` as a table that can be called; nil if there is none.
+/// The tool `name` as a table that can be called; nil if there is none. One that only other builds have says so when
+/// it is called: the nil of its name would not.
 fn object(lua: &Lua, name: &str, metatable: &Table) -> Result<Option<Table>, Fault> {
     let registry = &current()?.runtime.registry;
+    if registry.is_absent(name) {
+        let table = lua.create_table()?;
+        table.raw_set("name", name)?;
+        table.raw_set("available", false)?;
+        let name = name.to_owned();
+        let refuse = fault::function(lua, "execute", move |_, _: MultiValue| -> Result<(), Fault> {
+            Ok(current()?.runtime.registry.info(&name).map(drop)?)
+        })?;
+        table.raw_set("execute", &refuse)?;
+        table.raw_set("invoke", &refuse)?;
+        table.raw_set("getSchema", refuse)?;
+        table.set_metatable(Some(metatable.clone()))?;
+        return Ok(Some(table));
+    }
     if !registry.exists(name) {
         return Ok(None);
     }

@@ -8,6 +8,7 @@ mod interrupt;
 mod language;
 mod policy;
 mod sandbox;
+mod state;
 mod tool;
 
 use std::collections::VecDeque;

@@ -1,0 +1,472 @@
+//! Command line of llmspell-fleet(1).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use llmspell::cli::{Command, Engine, Example, Flag, Group, Operand, Permissions, Talk, Value, names};
+use llmspell::error::{Class, Error, Result};
+use llmspell::fleet::Policy;
+use llmspell::home::check_id;
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Args {
+    /// Print one JSON document.
+    pub(crate) json: bool,
+    /// How much to say on standard error.
+    pub(crate) talk: Talk,
+    /// What to do.
+    pub(crate) action: Action,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Action {
+    /// Start kernels.
+    Spawn(Box<Spawn>),
+    /// Show those there are.
+    List { labels: BTreeMap<String, String> },
+    /// Ask them how they are.
+    Health { which: Which, timeout: Duration },
+    /// End them.
+    Stop { which: Which, timeout: Duration },
+}
+
+/// Which kernels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Every one.
+    All,
+    /// Those that are called so.
+    Named(Vec<String>),
+}
+
+/// Kernels to start.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Spawn {
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) engine: Option<Engine>,
+    pub(crate) name: Option<String>,
+    pub(crate) port: Option<u16>,
+    pub(crate) count: usize,
+    pub(crate) restart: Policy,
+    pub(crate) memory: Option<u64>,
+    pub(crate) cpu: Option<f64>,
+    /// Without a value: that of this process.
+    pub(crate) env: BTreeMap<String, Option<String>>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) workdir: Option<PathBuf>,
+    pub(crate) permissions: Permissions,
+    pub(crate) timeout: Duration,
+}
+
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(2);
+/// How long a kernel may take to be ready.
+const START: Duration = Duration::from_secs(30);
+/// How long a kernel may take to end before it is killed.
+const GRACE: Duration = Duration::from_secs(10);
+/// More kernels than this are a slip.
+const MOST: usize = 1000;
+
+/// Everything the rows below can write to.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    json: bool,
+    talk: Talk,
+    operands: Vec<String>,
+    config: Option<PathBuf>,
+    engine: Option<Engine>,
+    name: Option<String>,
+    port: Option<u16>,
+    count: Option<usize>,
+    restart: Policy,
+    memory: Option<u64>,
+    cpu: Option<f64>,
+    env: BTreeMap<String, Option<String>>,
+    labels: BTreeMap<String, String>,
+    workdir: Option<PathBuf>,
+    permissions: Permissions,
+    timeout: Option<Duration>,
+    all: bool,
+    force: bool,
+}
+
+impl AsMut<Permissions> for Draft {
+    fn as_mut(&mut self) -> &mut Permissions {
+        &mut self.permissions
+    }
+}
+
+impl AsMut<Talk> for Draft {
+    fn as_mut(&mut self) -> &mut Talk {
+        &mut self.talk
+    }
+}
+
+impl Draft {
+    fn act(self, action: Action) -> Result<Args> {
+        Ok(Args { json: self.json, talk: self.talk, action })
+    }
+
+    /// The limit of `--timeout`; 0 is none.
+    fn limit(&self, default: Duration) -> Duration {
+        match self.timeout {
+            None => default,
+            Some(limit) if limit.is_zero() => Duration::from_secs(u64::from(u32::MAX)),
+            Some(limit) => limit,
+        }
+    }
+
+    /// Those that are named, else all.
+    fn some_or_all(&mut self) -> Result<Which> {
+        let names = std::mem::take(&mut self.operands);
+        match (self.all, names.is_empty()) {
+            (true, false) => Err(Error::new(Class::Usage, format!("{}: not together with --all", names[0]))),
+            (_, true) => Ok(Which::All),
+            _ => Ok(Which::Named(names)),
+        }
+    }
+
+    /// Those that are named; all of them only when that is said.
+    fn named(&mut self) -> Result<Which> {
+        match (self.all, self.operands.is_empty()) {
+            (false, true) => Err(Error::new(Class::Usage, "KERNEL or --all is missing")),
+            _ => self.some_or_all(),
+        }
+    }
+
+    fn spawn(self) -> Result<Args> {
+        let timeout = self.limit(START);
+        let Draft { config, engine, name, port, restart, memory, cpu, env, labels, workdir, permissions, .. } = self;
+        let count = self.count.unwrap_or(1);
+        let spawn = Spawn {
+            config,
+            engine,
+            name,
+            port,
+            count,
+            restart,
+            memory,
+            cpu,
+            env,
+            labels,
+            workdir,
+            permissions,
+            timeout,
+        };
+        Ok(Args { json: self.json, talk: self.talk, action: Action::Spawn(Box::new(spawn)) })
+    }
+}
+
+const ENGINES: [(&str, Engine); 2] = [("lua", Engine::Lua), ("js", Engine::Js)];
+
+fn label(draft: &mut Draft, value: Value) -> Result<()> {
+    let text = value.text()?;
+    let Some((name, value)) = text.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+        return Err(Error::new(Class::Usage, format!("{text:?} is not of the form NAME=VALUE")));
+    };
+    draft.labels.insert(name.to_owned(), value.to_owned());
+    Ok(())
+}
+
+const OUTPUT: Group<Draft> = Group::new(
+    "Output",
+    &[
+        Flag::switch("json", |draft: &mut Draft| draft.json = true)
+            .doc("Print one JSON document, for programs. Its `schema_version` tells its shape."),
+        Flag::QUIET,
+        Flag::VERBOSE,
+    ],
+);
+
+const ALL: Flag<Draft> = Flag::switch("all", |draft: &mut Draft| draft.all = true).doc("Every kernel there is.");
+
+const fn timeout(doc: &'static str) -> Flag<Draft> {
+    Flag::timeout(|draft: &mut Draft, value| {
+        draft.timeout = Some(value.duration()?);
+        Ok(())
+    })
+    .doc(doc)
+}
+
+const KERNEL: Operand<Draft> = Operand::new("KERNEL", |draft: &mut Draft, value| {
+    draft.operands.push(value.into_text()?);
+    Ok(())
+})
+.doc(
+    "The id of a kernel, the name of a group of them, `kernel-PORT`, a port or a PID; or, with a slash or at its end \
+     `.json`, the connection file of a kernel anywhere.",
+);
+
+const NEW: Group<Draft> = Group::new(
+    "New kernels",
+    &[
+        Flag::value("name", "NAME", |draft: &mut Draft, value| {
+            let name = value.text()?;
+            check_id(name)?;
+            draft.name = Some(name.to_owned());
+            Ok(())
+        })
+        .doc("Call the kernel NAME instead of `kernel-PORT`. Several are called NAME-1, NAME-2 and NAME together."),
+        Flag::value("port", "PORT", |draft: &mut Draft, value| {
+            draft.port = Some(value.parse("a port number")?);
+            Ok(())
+        })
+        .short('p')
+        .doc("Take PORT for the shell channel. Several take the ports behind it. The default is a free one from 9555 on."),
+        Flag::value("count", "N", |draft: &mut Draft, value| {
+            let count = value.parse("a number")?;
+            if !(1..=MOST).contains(&count) {
+                return Err(Error::new(Class::Usage, format!("{count} is not between 1 and {MOST}")));
+            }
+            draft.count = Some(count);
+            Ok(())
+        })
+        .short('n')
+        .doc("Start N kernels."),
+        Flag::value("workdir", "DIR", |draft: &mut Draft, value| {
+            draft.workdir = Some(value.path()?);
+            Ok(())
+        })
+        .doc("Let them work in the directory DIR instead of where you are."),
+        Flag::value("env", "NAME=VALUE", |draft: &mut Draft, value| {
+            let text = value.text()?;
+            let (name, value) = match text.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (text, None),
+            };
+            if name.is_empty() {
+                return Err(Error::new(Class::Usage, format!("{text:?} is not of the form NAME=VALUE")));
+            }
+            draft.env.insert(name.to_owned(), value);
+            Ok(())
+        })
+        .doc(
+            "Set a variable of theirs, now and whenever they are started again. With the NAME alone it is the value it \
+             has here, which keeps a key out of the command line.",
+        ),
+        Flag::value("label", "NAME=VALUE", label).short('l').doc("Note something about them, to find them by."),
+        timeout(
+            "Give up on a kernel that is not ready after DURATION. The default is `30s`; 0 is as long as it takes.",
+        ),
+    ],
+);
+
+const KEEPING: Group<Draft> = Group::new(
+    "Restarts and limits",
+    &[
+        Flag::value("restart", "POLICY", |draft: &mut Draft, value| {
+            draft.restart = value.pick(&Policy::ALL)?;
+            Ok(())
+        })
+        .choices(&names(&Policy::ALL))
+        .doc(
+            "Start them again when they end. `on-failure` is after a crash and when they stop answering, `always` \
+             whenever nobody asked for the end. `llmspell-fleet watch` does it and has to run.",
+        ),
+        Flag::value("memory", "SIZE", |draft: &mut Draft, value| {
+            draft.memory = Some(value.size()?);
+            Ok(())
+        })
+        .doc(
+            "Let each have SIZE of memory at most. It is held by a cgroup where one can be made, else by a limit of \
+             the process on its data; the answer says which.",
+        ),
+        Flag::value("cpu", "CPUS", |draft: &mut Draft, value| {
+            let cpus: f64 = value.parse("a number of processors")?;
+            if !(cpus > 0.0 && cpus <= 4096.0) {
+                return Err(Error::new(Class::Usage, format!("{cpus} is not a number of processors")));
+            }
+            draft.cpu = Some(cpus);
+            Ok(())
+        })
+        .doc(
+            "Let each use CPUS processors' worth of time, such as `0.5`. It takes a cgroup; without one it is refused.",
+        ),
+    ],
+);
+
+/// The parser, `--help`, the page and completions all read this.
+pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "start, watch and stop many kernels")
+    .about(&[
+        "Starts kernels, shows them, asks them how they are and ends them. Nothing has to run for that: the files below \
+         `~/.llmspell` are the registry, and each command looks at them and at the processes. So kernels that were \
+         started by hand are there as well, and nothing is lost when a command is killed.",
+        "A process is known by its number, its start, the boot and the PID name space: no signal goes to a stranger \
+         that has the number of a dead kernel.",
+    ])
+    .common(&[OUTPUT])
+    .commands(&[
+        Command::new("spawn", "start kernels")
+            .about(&[
+                "Starts a kernel with the configuration CONFIG and waits until it answers. It is called `kernel-PORT` \
+                 and goes on in the background, with its log in `~/.llmspell/logs`. Without CONFIG it has your own \
+                 configuration.",
+                "A CONFIG that is not where you are is looked for in `~/.llmspell/kernels`. The name of a kernel that \
+                 was stopped can be taken again.",
+            ])
+            .flags(&[NEW, KEEPING, Group::PERMISSIONS])
+            .operands(&[
+                Operand::new("CONFIG", |draft: &mut Draft, value| {
+                    draft.config = Some(value.path()?);
+                    Ok(())
+                })
+                .optional()
+                .doc("The configuration of the kernels, a file."),
+                Operand::new("ENGINE", |draft: &mut Draft, value| {
+                    draft.engine = Some(value.pick(&ENGINES)?);
+                    Ok(())
+                })
+                .optional()
+                .doc("Their engine: `lua` or `js`. The default is what the configuration says."),
+            ])
+            .make(Draft::spawn),
+        Command::new("list", "show the kernels")
+            .about(&[
+                "Prints a line for each kernel that runs or should: its id, its state, PID, port, memory, for how long \
+                 it runs, and why it is in that state. It looks at files and processes and asks nobody; `health` does.",
+            ])
+            .flags(&[Group::new(
+                "Choosing",
+                &[Flag::value("label", "NAME=VALUE", label).short('l').doc("Only kernels that were given this label.")],
+            )])
+            .make(|mut draft| {
+                let labels = std::mem::take(&mut draft.labels);
+                draft.act(Action::List { labels })
+            }),
+        Command::new("health", "ask kernels how they are")
+            .about(&[
+                "Asks the heartbeat, the control and the shell channel of each KERNEL, or of all, each for itself and \
+                 all at the same time. Exits with 0 when every one that should run is well, else with 1.",
+                "`HEALTHY` answers on every channel; `BUSY` runs a script, behind which shell waits; `DEGRADED` does \
+                 not answer on one; `UNHEALTHY` on none.",
+            ])
+            .flags(&[Group::new(
+                "Asking",
+                &[timeout("Wait DURATION for an answer. The default is `2s`.")],
+            )])
+            .operands(&[KERNEL.optional().repeated()])
+            .make(|mut draft| {
+                let (which, timeout) = (draft.some_or_all()?, draft.limit(ANSWER));
+                draft.act(Action::Health { which, timeout })
+            }),
+        Command::new("stop", "end kernels")
+            .about(&[
+                "Asks each KERNEL to end, which lets a running script finish for the grace its configuration gives, and \
+                 kills what has not ended after the time limit, with everything it started. It stays known as stopped; \
+                 `cleanup` forgets it.",
+            ])
+            .flags(&[Group::new(
+                "Stopping",
+                &[
+                    ALL,
+                    Flag::switch("force", |draft: &mut Draft| draft.force = true)
+                        .excludes(&["timeout"])
+                        .doc("Kill at once."),
+                    timeout("Kill a kernel that has not ended after DURATION. The default is `10s`."),
+                ],
+            )])
+            .operands(&[KERNEL.optional().repeated()])
+            .make(|mut draft| {
+                let timeout = if draft.force { Duration::ZERO } else { draft.limit(GRACE) };
+                let which = draft.named()?;
+                draft.act(Action::Stop { which, timeout })
+            }),
+    ])
+    .environment(&[
+        ("LLMSPELL_HOME", "The folder of all files instead of `~/.llmspell`."),
+        ("NO_COLOR", "If not empty, nothing is coloured."),
+    ])
+    .files(&[
+        ("~/.llmspell/kernel/ID.json", "The connection file of the kernel ID, and who its process is."),
+        ("~/.llmspell/kernel/ID.pid", "Its PID."),
+        ("~/.llmspell/fleet/wanted/ID.json", "What was ordered with `spawn`."),
+        ("~/.llmspell/fleet/state/ID.json", "What happened to it since."),
+        ("~/.llmspell/kernels", "Configurations that `spawn` finds from anywhere."),
+        ("~/.llmspell/logs/ID.log", "Its log."),
+    ])
+    .examples(&[
+        Example::new("Start a kernel.", "llmspell-fleet spawn openai.toml lua"),
+        Example::new("Start three that are called by one name.", "llmspell-fleet spawn openai.toml --name pool --count 3"),
+        Example::new("See what there is.", "llmspell-fleet list"),
+        Example::new("Ask one how it is.", "llmspell-fleet health kernel-9555"),
+        Example::new("Ask all of them, in a script.", "llmspell-fleet health --json | jq -r '.kernels[].state'"),
+        Example::new("Stop the three.", "llmspell-fleet stop pool"),
+        Example::new("Stop everything.", "llmspell-fleet stop --all"),
+    ])
+    .see_also(&["llmspell-kernel(1)", "llmspell-run(1)", "llmspell-tool(1)", "llmspell.toml(5)", "llmspell(7)"]);
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use llmspell::cli::{args, check, check_page};
+
+    use super::*;
+
+    fn action(line: &str) -> Action {
+        args(&CLI, line.split_whitespace()).unwrap().action
+    }
+
+    fn spawned(line: &str) -> Spawn {
+        match action(line) {
+            Action::Spawn(spawn) => *spawn,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_table_is_fit() {
+        assert_eq!(check(&CLI), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_page_is_what_the_table_says() {
+        check_page(&CLI, Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../man/llmspell-fleet.1"))).unwrap();
+    }
+
+    #[test]
+    fn release_note_lines_work() {
+        let spawn = spawned("spawn openai.toml lua");
+        assert_eq!((spawn.config, spawn.engine, spawn.count), (Some("openai.toml".into()), Some(Engine::Lua), 1));
+        assert_eq!(spawned("spawn ../../config/openai.toml js").engine, Some(Engine::Js));
+        assert_eq!(action("list"), Action::List { labels: BTreeMap::new() });
+        let which = Which::Named(vec!["kernel-59000".into()]);
+        assert_eq!(action("health kernel-59000"), Action::Health { which: which.clone(), timeout: ANSWER });
+        assert_eq!(action("stop kernel-59000"), Action::Stop { which, timeout: GRACE });
+    }
+
+    #[test]
+    fn flags_are_read() {
+        let spawn = spawned(
+            "spawn --name pool --count 3 --restart on-failure --memory 512MB --cpu 0.5 --env A=b=c --env B -l x=y \
+             --port 9600 --timeout 5 --allow-net",
+        );
+        assert_eq!((spawn.name, spawn.count, spawn.port), (Some("pool".into()), 3, Some(9600)));
+        assert_eq!((spawn.restart, spawn.memory, spawn.cpu), (Policy::OnFailure, Some(512_000_000), Some(0.5)));
+        assert_eq!(spawn.env, BTreeMap::from([("A".into(), Some("b=c".into())), ("B".into(), None)]));
+        assert_eq!((spawn.labels, spawn.timeout), (BTreeMap::from([("x".into(), "y".into())]), Duration::from_secs(5)));
+        assert_eq!(spawn.permissions.to_words(), ["--allow-net"]);
+        assert_eq!(action("stop --all --force"), Action::Stop { which: Which::All, timeout: Duration::ZERO });
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        for (line, text) in [
+            ("", "a command is missing"),
+            ("stop", "KERNEL or --all is missing"),
+            ("stop x --all", "x: not together with --all"),
+            ("spawn a.toml ruby", r#"ENGINE: "ruby" is unknown, choose lua or js"#),
+            ("spawn --count 0", "--count: 0 is not between 1 and 1000"),
+            ("spawn --cpu -1", "--cpu: -1 is not a number of processors"),
+            ("spawn --label x", r#"--label: "x" is not of the form NAME=VALUE"#),
+            ("spawn --name ../x", "--name: kernel id"),
+            ("spawn --restart sometimes", r#"--restart: "sometimes" is unknown"#),
+        ] {
+            let error = args(&CLI, line.split_whitespace()).unwrap_err();
+            assert!(error.class() == Class::Usage && error.text().starts_with(text), "{line}: {error}");
+        }
+    }
+}
