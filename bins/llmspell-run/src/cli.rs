@@ -108,7 +108,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-run", "run a
     .about(&[
         "Runs the script FILE, or what `--execute` gives, in this process or in a running kernel. What the script \
          prints goes to standard output; everything else goes to standard error.",
-        "Without FILE, at a terminal, it is a console: it reads a line, or as many as belong together, runs them, shows \
+        "Without FILE, at a terminal, it is a console, with `--kernel` beside the other clients of a kernel: it reads a line, or as many as belong together, runs them, shows \
          their value and reads on. TAB completes, `NAME?` tells what is known of a name, Ctrl-C stops what runs or \
          clears the line, and `.help` lists the rest. What was typed is kept in `~/.llmspell/history`. When standard \
          input is no terminal, the script is read from there.",
@@ -211,7 +211,6 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-run", "run a
             "llmspell-run --profile safe --allow-read=./data report.lua",
         ),
         Example::new("Run it in the kernel a notebook uses.", "llmspell-run --kernel llmspell-kernel report.lua"),
-        Example::new("Sit down at the same kernel.", "llmspell-run --kernel llmspell-kernel"),
     ])
     .see_also(&["llmspell-kernel(1)", "llmspell-tool(1)", "llmspell.toml(5)", "llmspell(7)"]);
 
