@@ -240,6 +240,42 @@ def test_a_signal_ends_the_console_and_leaves_the_terminal_as_it_was(sit, where)
     assert "ended by a signal" in seen
 
 
+def test_a_signal_ends_a_script_and_the_console(sit, where):
+    console = sit(*where)
+    console.type("print('go') while true do end")
+    console.sees("go\r\n")
+    console.child.kill(15)
+    assert "interrupted" in console.ends(130)
+
+
+def test_a_script_that_does_not_stop_ends_with_the_console(sit):
+    console = sit()
+    console.type("print('go') setmetatable({}, {__gc = function() while true do end end}) collectgarbage()")
+    console.sees("go\r\n")
+    console.child.sendintr()
+    console.sees("the script does not stop; Ctrl-C again ends the console")
+    console.child.sendintr()
+    assert "ending without it" in console.ends(130)
+
+
+def test_a_script_outside_of_the_console_asks_for_a_password_as_well(place, where):
+    sitting = Sitting(place, *where, "-e", "p = io.read_password() print(#p)")
+    sitting.sees("Password: ")
+    assert sitting.child.waitnoecho(WAIT)
+    sitting.send("hunter2\n")
+    seen = sitting.ends()
+    assert "7\n" in seen and "hunter2" not in seen
+
+
+def test_a_terminal_that_can_do_nothing(place):
+    sitting = Sitting(place, env={"TERM": "dumb"})
+    sitting.sees("[1]> ")
+    sitting.send("6 * 7\n")
+    sitting.sees("42\r\n")
+    sitting.send(".quit\n")
+    sitting.ends()
+
+
 def test_the_end_of_the_kernel_is_told_at_once(sit, kernel):
     one = kernel()
     console = sit("--kernel", one.id)

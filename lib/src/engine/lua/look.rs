@@ -276,3 +276,36 @@ pub(super) fn signature(lua: &Lua, value: &Value, path: Option<&str>) -> Option<
         None => Some(parameters(lua, function)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_kept_once_and_told_by_their_names() {
+        let mut seen = Seen::default();
+        for (name, code) in [("=[1]", "a"), ("@x/y.lua", "b"), ("=[*]", "c"), ("=[1]", "d")] {
+            seen.keep(name, code.as_bytes());
+        }
+        assert_eq!(seen.scripts.len(), 3);
+        assert_eq!(seen.at("[1]:3: no"), Some((&b"d"[..], "3: no")));
+        assert_eq!(seen.at("x/y.lua:7: no"), Some((&b"b"[..], "7: no")));
+        assert_eq!(seen.at("x/y.lu:7: no"), None);
+        assert_eq!(seen.cell("=[1]"), Some("d"));
+        // Of several, and of a file.
+        assert_eq!((seen.cell("=[*]"), seen.cell("@x/y.lua")), (None, None));
+    }
+
+    #[test]
+    fn the_oldest_texts_give_way() {
+        let mut seen = Seen::default();
+        let long = vec![b' '; LONGEST];
+        for cell in 1..=6 {
+            seen.keep(&format!("=[{cell}]"), &long);
+            assert!(seen.bytes <= KEPT);
+        }
+        assert!(seen.cell("=[1]").is_none() && seen.cell("=[6]").is_some());
+        seen.keep("=[6]", &[&long[..], b" "].concat());
+        assert!(seen.cell("=[6]").is_none());
+    }
+}
