@@ -15,10 +15,11 @@ BUILD = $${CARGO_TARGET_DIR:-target}/release
 PROGRAMS = llmspell-fleet llmspell-kernel llmspell-run llmspell-tool
 PAGES1 = llmspell-fleet.1 llmspell-kernel.1 llmspell-run.1 llmspell-tool.1
 PAGES5 = llmspell.toml.5
-PAGES7 = llmspell.7 llmspell-builds.7 llmspell-protocol.7
+PAGES7 = llmspell.7 llmspell-builds.7 llmspell-protocol.7 llmspell-service.7
 TEXTS = README.md CHANGELOG.md SECURITY.md LICENSE-APACHE LICENSE-MIT
 SCRIPTS = errors.lua fetch.lua hello.lua progress.lua quickstart.lua
 CONFIGS = anthropic.toml local.toml openai.toml
+UNITS = llmspell-kernel.service llmspell-kernel@.service
 NOTEBOOKS = data.ipynb tools.ipynb tour.ipynb
 
 BIN = $(DESTDIR)$(PREFIX)/bin
@@ -27,6 +28,8 @@ DOC = $(DESTDIR)$(PREFIX)/share/doc/llmspell
 BASH = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 ZSH = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 FISH = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+SYSTEMD = $(DESTDIR)$(PREFIX)/lib/systemd
+SYSUSERS = $(DESTDIR)$(PREFIX)/lib/sysusers.d
 
 all:
 	$(CARGO) build --release --locked
@@ -36,7 +39,8 @@ test:
 
 install:
 	@test -x "$(BUILD)/llmspell-run" || { echo "nothing is built in $(BUILD): run make first" >&2; exit 1; }
-	umask 022; mkdir -p "$(BIN)" "$(MAN)/man1" "$(MAN)/man5" "$(MAN)/man7" "$(DOC)/examples/config" "$(DOC)/examples/notebooks" "$(BASH)" "$(ZSH)" "$(FISH)"
+	umask 022; mkdir -p "$(BIN)" "$(MAN)/man1" "$(MAN)/man5" "$(MAN)/man7" "$(DOC)/examples/config" "$(DOC)/examples/notebooks" "$(BASH)" "$(ZSH)" "$(FISH)" \
+	    "$(SYSTEMD)/system" "$(SYSTEMD)/user" "$(SYSUSERS)" "$(DOC)/deploy"
 	for program in $(PROGRAMS); do install -m 755 "$(BUILD)/$$program" "$(BIN)/" || exit; done
 	ln -sf llmspell-run "$(BIN)/llmspell"
 	cd man && install -m 644 $(PAGES1) "$(MAN)/man1/"
@@ -46,6 +50,12 @@ install:
 	cd examples && install -m 644 $(SCRIPTS) "$(DOC)/examples/"
 	cd examples/config && install -m 644 $(CONFIGS) "$(DOC)/examples/config/"
 	cd examples/notebooks && install -m 644 $(NOTEBOOKS) "$(DOC)/examples/notebooks/"
+	umask 022; cd deploy/systemd && for unit in $(UNITS); do \
+	    sed 's,/usr/local/bin/,$(PREFIX)/bin/,' $$unit >"$(SYSTEMD)/system/$$unit" && \
+	    sed 's,/usr/local/bin/,$(PREFIX)/bin/,' user/$$unit >"$(SYSTEMD)/user/$$unit" || exit; done
+	install -m 644 deploy/systemd/llmspell.sysusers "$(SYSUSERS)/llmspell.conf"
+	umask 022; cd deploy && for folder in docker kubernetes launchd nomad; do \
+	    mkdir -p "$(DOC)/deploy/$$folder" && install -m 644 $$folder/* "$(DOC)/deploy/$$folder/" || exit; done
 	umask 022; for program in $(PROGRAMS); do \
 	    "$(BIN)/$$program" --generate bash >"$(BASH)/$$program" && \
 	    "$(BIN)/$$program" --generate zsh >"$(ZSH)/_$$program" && \
@@ -58,6 +68,8 @@ uninstall:
 	for page in $(PAGES1); do rm -f "$(MAN)/man1/$$page"; done
 	for page in $(PAGES5); do rm -f "$(MAN)/man5/$$page"; done
 	for page in $(PAGES7); do rm -f "$(MAN)/man7/$$page"; done
+	for unit in $(UNITS); do rm -f "$(SYSTEMD)/system/$$unit" "$(SYSTEMD)/user/$$unit"; done
+	rm -f "$(SYSUSERS)/llmspell.conf"
 	rm -rf "$(DOC)"
 
 .PHONY: all test install uninstall

@@ -1,4 +1,7 @@
 """Jupyter's own console on our kernel, in a pseudo-terminal: what it shows, asks, stops, and leaves behind."""
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 
@@ -20,7 +23,12 @@ def console(place):
     child = pexpect.spawn(sys.executable, ["-m", "jupyter_console", "--kernel", "llmspell", "--simple-prompt"], env=env,
                           cwd=str(place.work), timeout=2 * WAIT, encoding="utf-8", echo=False, dimensions=(50, 200))
     yield child
+    # A console that is killed leaves its kernel: not after a test.
+    kernels = children(child.pid) if child.isalive() else []
     child.close(force=True)
+    for kernel in kernels:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(kernel, signal.SIGKILL)
 
 
 def prompt(child, number):

@@ -36,6 +36,10 @@ def test_everything_is_there(destination):
                      f"usr/share/fish/vendor_completions.d/{name}.fish"}
     examples = [path.relative_to(ROOT) for path in (ROOT / "examples").rglob("*") if path.is_file()]
     expected |= {f"usr/share/doc/llmspell/{path}" for path in examples}
+    deploy = [path.relative_to(ROOT) for path in (ROOT / "deploy").rglob("*") if path.is_file() and path.parent.name != "user"]
+    expected |= {f"usr/share/doc/llmspell/{path}" for path in deploy if path.parts[1] != "systemd"}
+    expected |= {f"usr/lib/systemd/{scope}/llmspell-kernel{at}.service" for scope in ("system", "user") for at in ("", "@")}
+    expected.add("usr/lib/sysusers.d/llmspell.conf")
     expected |= {f"usr/share/doc/llmspell/{name}"
                  for name in ("README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE-APACHE", "LICENSE-MIT")}
     assert there == expected
@@ -43,6 +47,11 @@ def test_everything_is_there(destination):
         mode = path.stat().st_mode & 0o777
         assert mode == (0o755 if path.parent.name == "bin" else 0o644), path
         assert path.stat().st_size > 0, path
+
+
+def test_the_units_name_the_program_that_was_installed(destination):
+    for unit in (destination / "usr/lib/systemd").rglob("*.service"):
+        assert "\nExecStart=/usr/bin/llmspell-kernel --id " in unit.read_text(), unit
 
 
 def test_the_front_name_finds_the_programs(destination, place):

@@ -244,11 +244,16 @@ impl Kernel {
 
     /// Seconds from `interrupt_request` to the reply of the script that it ends.
     pub(crate) fn interrupt(&self, code: &str) -> Result<f64> {
+        self.stopped_by(code, || self.send(Channel::Control, "interrupt_request", &json!({})).map(drop))
+    }
+
+    /// Seconds from `stop` to the reply of the script that it ends.
+    pub(crate) fn stopped_by(&self, code: &str, stop: impl FnOnce() -> Result<()>) -> Result<f64> {
         let id = self.send(Channel::Shell, "execute_request", &execute(code))?;
         while !receive(&self.iopub)?.answers(&id) {}
         std::thread::sleep(Duration::from_millis(100));
         let begun = Instant::now();
-        self.send(Channel::Control, "interrupt_request", &json!({}))?;
+        stop()?;
         self.reply(Channel::Shell, &id)?;
         let seconds = begun.elapsed().as_secs_f64();
         self.published(&id)?;

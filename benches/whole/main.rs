@@ -1,7 +1,8 @@
 //! What the whole programs cost, beside a floor measured in the same run. Prints a table; no number makes it fail.
 //!
-//! `cargo build --release && cargo bench -p llmspell-benches [-- --quick | --sizes]`; the programs are those beside it.
+//! `cargo build --release && cargo bench -p llmspell-benches [-- --quick | --daemon | --sizes]`; the programs are those beside it.
 
+mod daemon;
 mod floor;
 mod kernel;
 mod process;
@@ -42,12 +43,13 @@ fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words[..] {
+        ["--daemon"] => only_daemon(&FULL),
         ["--echo", endpoint] => floor::echo(endpoint),
         ["--replier", shell, iopub, key] => floor::replier(shell, iopub, key),
         [] => whole(&FULL),
         ["--quick"] => whole(&QUICK),
         ["--sizes"] => sizes(),
-        _ => Err("usage: cargo bench -p llmspell-benches [-- --quick | --sizes]".into()),
+        _ => Err("usage: cargo bench -p llmspell-benches [-- --quick | --daemon | --sizes]".into()),
     };
     if let Err(error) = done {
         eprintln!("benchmark: {error}");
@@ -98,6 +100,7 @@ fn whole(effort: &Effort) -> Result<()> {
     let program = bin.join(PROGRAMS[0]);
     row("", "measured", None, "aim");
     starts(effort, &program, folder.path())?;
+    daemon::daemon(effort, &program, folder.path())?;
     for transport in [Transport::Tcp, Transport::Ipc] {
         round_trips(effort, &program, folder.path(), transport)?;
     }
@@ -108,6 +111,12 @@ fn whole(effort: &Effort) -> Result<()> {
         row(&format!("size of {name}"), &format!("{:.2} MB", size_mb(&bin.join(name))?), None, size_aim(name));
     }
     Ok(())
+}
+
+fn only_daemon(effort: &Effort) -> Result<()> {
+    let folder = Folder::new()?;
+    row("", "measured", None, "aim");
+    daemon::daemon(effort, &programs()?.join(PROGRAMS[0]), folder.path())
 }
 
 fn starts(effort: &Effort, program: &Path, dir: &Path) -> Result<()> {

@@ -13,6 +13,7 @@ pub mod error;
 pub mod home;
 pub mod units;
 pub mod cli;
+pub mod service;
 
 // What is allowed and configured.
 #[cfg(feature = "runtime")]

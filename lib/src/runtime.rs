@@ -1,24 +1,29 @@
 //! What a script or a request can reach, built once from the configuration: policy, tools, and the pool they run on.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::runtime::{Builder, Handle, Runtime as Pool};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::config::Config;
+use crate::config::{Changes, Config};
 use crate::error::{Class, Error, Result};
 use crate::home::Home;
 use crate::security::Policy;
 use crate::state::State;
 use crate::tools::{Call, Cancel, Progress, Registry};
 
+/// Most tool calls at the same time that can be configured.
+const MOST_TOOLS: usize = 256;
+
 /// Everything below the script engines.
 pub struct Runtime {
-    /// The effective configuration.
+    /// The configuration it was started with.
     pub config: Config,
+    /// The configuration with what changed since.
+    now: RwLock<Arc<Config>>,
     /// What is allowed.
     pub policy: Arc<Policy>,
     /// The tools.
@@ -59,10 +64,42 @@ impl Runtime {
     /// Builds what `config` asks for; starts no thread yet.
     #[must_use]
     pub fn new(config: Config, policy: Policy) -> Arc<Self> {
-        let slots = Arc::new(Semaphore::new(config.kernel.tools.max_concurrent_tools.max(1)));
+        let slots = Arc::new(Semaphore::new(slots(&config)));
         let registry = Arc::new(Registry::new());
         let state = State::new(config.state.durable);
-        Arc::new(Runtime { state, config, policy: Arc::new(policy), registry, slots, pool: OnceLock::new() })
+        let now = RwLock::new(Arc::new(config.clone()));
+        Arc::new(Runtime { state, config, now, policy: Arc::new(policy), registry, slots, pool: OnceLock::new() })
+    }
+
+    /// The configuration as it is now: keys that may change while a kernel runs are to be read here.
+    #[must_use]
+    pub fn now(&self) -> Arc<Config> {
+        Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes what of `new` may change while a kernel runs.
+    pub fn change(&self, new: &Config) -> Changes {
+        let old = self.now();
+        let (merged, changes) = old.merge(new);
+        let (before, after) = (slots(&old), slots(&merged));
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(merged);
+        if after > before {
+            self.slots.add_permits(after - before);
+        }
+        let fewer = before.saturating_sub(after);
+        let taken = self.slots.forget_permits(fewer);
+        if taken < fewer
+            && let Ok(pool) = self.pool()
+        {
+            // The others go when the calls that hold them end.
+            let (slots, left) = (Arc::clone(&self.slots), (fewer - taken) as u32);
+            pool.spawn(async move {
+                if let Ok(permits) = slots.acquire_many(left).await {
+                    permits.forget();
+                }
+            });
+        }
+        changes
     }
 
     /// Names where what is remembered is kept: the store of the configuration, else that of `id`; without both in memory.
@@ -92,7 +129,7 @@ impl Runtime {
         work: impl FnOnce(&Call) -> Result<T> + Send + 'static,
         done: impl FnOnce(Result<T>) + Send + 'static,
     ) -> JobHandle {
-        let limit = options.timeout.unwrap_or(self.config.kernel.tools.tool_timeout);
+        let limit = options.timeout.unwrap_or_else(|| self.now().kernel.tools.tool_timeout);
         let deadline = (!limit.is_zero()).then(|| Instant::now() + limit);
         let mut call = Call::new(Arc::clone(&self.policy));
         call.settings = Arc::new(self.config.tools.clone());
@@ -142,12 +179,11 @@ impl Runtime {
     /// The pool, started at its first use.
     fn pool(&self) -> Result<&Handle> {
         if self.pool.get().is_none() {
-            let threads = self.config.kernel.tools.max_concurrent_tools.max(1) * 2;
             let build = || {
                 let mut builder = Builder::new_multi_thread();
                 builder
                     .worker_threads(1)
-                    .max_blocking_threads(threads)
+                    .max_blocking_threads(2 * MOST_TOOLS)
                     .thread_name("llmspell-tools")
                     .enable_time()
                     .build()
@@ -163,6 +199,10 @@ impl Runtime {
         }
         Ok(self.pool.get().expect("set above").handle())
     }
+}
+
+fn slots(config: &Config) -> usize {
+    config.kernel.tools.max_concurrent_tools.clamp(1, MOST_TOOLS)
 }
 
 impl Drop for Runtime {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use llmspell::cli::{Command, Engine, Example, Flag, Group, Operand, Permissions, Talk, Value, names};
 use llmspell::error::{Class, Error, Result};
-use llmspell::fleet::Policy;
+use llmspell::fleet::watch::Settings;
+use llmspell::fleet::{Backoff, Policy, logs};
 use llmspell::home::check_id;
 
 /// What was asked for.
@@ -31,6 +32,33 @@ pub(crate) enum Action {
     Health { which: Which, timeout: Duration },
     /// End them.
     Stop { which: Which, timeout: Duration },
+    /// End them and start them again, one after the other.
+    Restart { which: Which, grace: Duration, timeout: Duration },
+    /// Tell everything about them.
+    Status { which: Which, timeout: Duration },
+    /// Show their logs.
+    Logs(Box<Logs>),
+    /// Measure them.
+    Metrics { which: Which, prometheus: bool, timeout: Duration },
+    /// Run a script in them.
+    Exec { names: Vec<String>, script: String },
+    /// Forget those that are gone.
+    Cleanup { dry_run: bool },
+    /// Start them again when they end.
+    Watch(Settings),
+    /// Print a unit for that.
+    WatchUnit,
+}
+
+/// Which lines of which logs.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Logs {
+    pub(crate) which: Which,
+    pub(crate) follow: bool,
+    pub(crate) count: usize,
+    pub(crate) since: Option<SystemTime>,
+    pub(crate) level: Option<u8>,
+    pub(crate) grep: Option<String>,
 }
 
 /// Which kernels.
@@ -91,6 +119,18 @@ pub(crate) struct Draft {
     timeout: Option<Duration>,
     all: bool,
     force: bool,
+    grace: Option<Duration>,
+    follow: bool,
+    since: Option<SystemTime>,
+    level: Option<u8>,
+    grep: Option<String>,
+    prometheus: bool,
+    dry_run: bool,
+    backoff: Option<Duration>,
+    backoff_max: Option<Duration>,
+    stable: Option<Duration>,
+    probe: Option<Duration>,
+    unit: bool,
 }
 
 impl AsMut<Permissions> for Draft {
@@ -174,8 +214,10 @@ fn label(draft: &mut Draft, value: Value) -> Result<()> {
 const OUTPUT: Group<Draft> = Group::new(
     "Output",
     &[
-        Flag::switch("json", |draft: &mut Draft| draft.json = true)
-            .doc("Print one JSON document, for programs. Its `schema_version` tells its shape."),
+        Flag::switch("json", |draft: &mut Draft| draft.json = true).doc(
+            "Print one JSON document, for programs. Its `schema_version` tells its shape. `logs` and `watch` print one \
+             object a line.",
+        ),
         Flag::QUIET,
         Flag::VERBOSE,
     ],
@@ -224,7 +266,6 @@ const NEW: Group<Draft> = Group::new(
             draft.count = Some(count);
             Ok(())
         })
-        .short('n')
         .doc("Start N kernels."),
         Flag::value("workdir", "DIR", |draft: &mut Draft, value| {
             draft.workdir = Some(value.path()?);
@@ -374,6 +415,195 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
                 let which = draft.named()?;
                 draft.act(Action::Stop { which, timeout })
             }),
+        Command::new("restart", "end kernels and start them again")
+            .about(&[
+                "Ends each KERNEL and starts it again with the ports and the key it had, so that clients that are \
+                 attached come back by themselves. One after the other: the next is touched when the one before \
+                 answers again, and a failure ends it, with the others still serving.",
+                "A kernel that was stopped is started. One that was started by hand is taken over: it gets its command \
+                 line again and goes on in the background.",
+            ])
+            .flags(&[Group::new(
+                "Restarting",
+                &[
+                    ALL,
+                    Flag::value("grace", "DURATION", |draft: &mut Draft, value| {
+                        draft.grace = Some(value.duration()?);
+                        Ok(())
+                    })
+                    .doc("Kill a kernel that has not ended after DURATION. The default is `10s`."),
+                    timeout("Give up on a kernel that is not ready after DURATION. The default is `30s`."),
+                ],
+            )])
+            .operands(&[KERNEL.optional().repeated()])
+            .make(|mut draft| {
+                let (grace, timeout) = (draft.grace.unwrap_or(GRACE), draft.limit(START));
+                let which = draft.named()?;
+                draft.act(Action::Restart { which, grace, timeout })
+            }),
+        Command::new("status", "tell everything about kernels")
+            .about(&[
+                "Prints what is known of each KERNEL, or of all: state and reason, process, addresses, configuration, \
+                 restarts and how it ended last, limits, log. Exits with 0 when all of them run, else with 1.",
+            ])
+            .flags(&[Group::new("Asking", &[timeout("Wait DURATION for an answer. The default is `2s`.")])])
+            .operands(&[KERNEL.optional().repeated()])
+            .make(|mut draft| {
+                let (which, timeout) = (draft.some_or_all()?, draft.limit(ANSWER));
+                draft.act(Action::Status { which, timeout })
+            }),
+        Command::new("logs", "show the logs of kernels")
+            .about(&[
+                "Prints the last lines of the log of each KERNEL, or of all, in order of time, each with the name of its \
+                 kernel in front where there are several. Logs of kernels that are gone are there as well.",
+            ])
+            .flags(&[Group::new(
+                "Lines",
+                &[
+                    Flag::switch("follow", |draft: &mut Draft| draft.follow = true)
+                        .short('f')
+                        .doc("Go on with what is written. Rotation and new kernels do not end it."),
+                    Flag::value("lines", "N", |draft: &mut Draft, value| {
+                        draft.count = Some(value.parse("a number")?);
+                        Ok(())
+                    })
+                    .short('n')
+                    .doc("Print the last N lines. The default is 100; with `--since` it is all of them."),
+                    Flag::value("since", "TIME", |draft: &mut Draft, value| {
+                        draft.since = Some(logs::moment(value.text()?)?);
+                        Ok(())
+                    })
+                    .doc("Only what is not older than TIME. It is a duration such as `10m`, or `2026-01-02T03:04:05Z`."),
+                    Flag::value("level", "LEVEL", |draft: &mut Draft, value| {
+                        draft.level = Some(value.pick(&logs::LEVELS)?);
+                        Ok(())
+                    })
+                    .choices(&names(&logs::LEVELS))
+                    .doc("Only lines of LEVEL and graver ones."),
+                    Flag::value("grep", "REGEX", |draft: &mut Draft, value| {
+                        logs::pattern(value.text()?)?;
+                        draft.grep = Some(value.into_text()?);
+                        Ok(())
+                    })
+                    .doc("Only lines in which the regular expression REGEX is found."),
+                ],
+            )])
+            .operands(&[KERNEL.optional().repeated()])
+            .make(|mut draft| {
+                let which = draft.some_or_all()?;
+                let count = draft.count.unwrap_or(if draft.since.is_some() { usize::MAX } else { 100 });
+                let Draft { follow, since, level, ref mut grep, .. } = draft;
+                let logs = Logs { which, follow, count, since, level, grep: grep.take() };
+                draft.act(Action::Logs(Box::new(logs)))
+            }),
+        Command::new("metrics", "measure kernels")
+            .about(&[
+                "Prints for each KERNEL, or for all, processor time, memory, open files, clients, executions, uptime and \
+                 restarts. With `--prometheus` in the format that Prometheus reads, for the textfile collector of its \
+                 node exporter for one.",
+            ])
+            .flags(&[Group::new(
+                "Measuring",
+                &[
+                    Flag::switch("prometheus", |draft: &mut Draft| draft.prometheus = true)
+                        .excludes(&["json"])
+                        .doc("Print the text format of Prometheus."),
+                    timeout("Wait DURATION for an answer. The default is `2s`."),
+                ],
+            )])
+            .operands(&[KERNEL.optional().repeated()])
+            .make(|mut draft| {
+                let (which, timeout) = (draft.some_or_all()?, draft.limit(ANSWER));
+                let prometheus = draft.prometheus;
+                draft.act(Action::Metrics { which, prometheus, timeout })
+            }),
+        Command::new("exec", "run a script in kernels")
+            .about(&[
+                "Runs SCRIPT in KERNEL with llmspell-run(1), whose status is the answer. A SCRIPT that is a file is \
+                 read, `-` is standard input, everything else is code. In a group it is run in one kernel after the \
+                 other.",
+            ])
+            .synopsis(&["[FLAGS] KERNEL -- SCRIPT"])
+            .operands(&[
+                KERNEL,
+                Operand::new("SCRIPT", |draft: &mut Draft, value| {
+                    draft.operands.push(value.into_text()?);
+                    Ok(())
+                })
+                .doc("A file, `-`, or code."),
+            ])
+            .make(|mut draft| {
+                let script = draft.operands.pop().unwrap_or_default();
+                let names = std::mem::take(&mut draft.operands);
+                draft.act(Action::Exec { names, script })
+            }),
+        Command::new("cleanup", "forget the kernels that are gone")
+            .about(&[
+                "Forgets kernels that were stopped and those that are dead and not started again by a watch, and removes \
+                 the files they left. Logs stay. Nothing that runs is touched.",
+            ])
+            .flags(&[Group::new(
+                "Cleaning",
+                &[Flag::switch("dry-run", |draft: &mut Draft| draft.dry_run = true)
+                    .doc("Only tell what would be forgotten.")],
+            )])
+            .make(|draft| {
+                let dry_run = draft.dry_run;
+                draft.act(Action::Cleanup { dry_run })
+            }),
+        Command::new("watch", "start kernels again when they end")
+            .about(&[
+                "Starts kernels that were spawned with `--restart` again when they end, and kills those that do not \
+                 answer on control three times in a row, which ends them. It runs until SIGTERM or SIGINT and prints \
+                 what it does. The kernels do not need it: whatever becomes of it, they go on, and the next watch takes \
+                 them over.",
+                "The first restart is at once. If the kernel ends again before it was stable, the next waits for a \
+                 random part of a time that doubles with each end; from the sixth in a row on, the kernel is \
+                 crash-looping and is tried every half a minute to a minute, for ever.",
+            ])
+            .flags(&[Group::new(
+                "Watching",
+                &[
+                    Flag::value("backoff", "DURATION", |draft: &mut Draft, value| {
+                        draft.backoff = Some(value.duration()?);
+                        Ok(())
+                    })
+                    .doc("Wait up to DURATION before the second restart. The default is `1s`."),
+                    Flag::value("backoff-max", "DURATION", |draft: &mut Draft, value| {
+                        draft.backoff_max = Some(value.duration()?);
+                        Ok(())
+                    })
+                    .doc("Never wait longer than DURATION. The default is `1m`."),
+                    Flag::value("stable", "DURATION", |draft: &mut Draft, value| {
+                        draft.stable = Some(value.duration()?);
+                        Ok(())
+                    })
+                    .doc("Forget earlier ends once a kernel has run for DURATION. The default is `1m`."),
+                    Flag::value("probe", "DURATION", |draft: &mut Draft, value| {
+                        draft.probe = Some(value.duration()?);
+                        Ok(())
+                    })
+                    .doc("Ask the kernels every DURATION how they are. The default is `30s`; 0 is never."),
+                    Flag::switch("unit", |draft: &mut Draft| draft.unit = true)
+                        .doc("Print a unit for systemd that runs the watch, and do nothing else."),
+                    timeout("Wait DURATION for an answer. The default is `2s`."),
+                ],
+            )])
+            .make(|draft| {
+                if draft.unit {
+                    return draft.act(Action::WatchUnit);
+                }
+                let rule = Backoff::default();
+                let backoff = Backoff {
+                    first: draft.backoff.unwrap_or(rule.first),
+                    most: draft.backoff_max.unwrap_or(rule.most),
+                    stable: draft.stable.unwrap_or(rule.stable),
+                    ..rule
+                };
+                let every = draft.probe.unwrap_or(Duration::from_secs(30));
+                let limit = draft.limit(ANSWER);
+                draft.act(Action::Watch(Settings { backoff, every, limit }))
+            }),
     ])
     .environment(&[
         ("LLMSPELL_HOME", "The folder of all files instead of `~/.llmspell`."),
@@ -384,6 +614,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
         ("~/.llmspell/kernel/ID.pid", "Its PID."),
         ("~/.llmspell/fleet/wanted/ID.json", "What was ordered with `spawn`."),
         ("~/.llmspell/fleet/state/ID.json", "What happened to it since."),
+        ("~/.llmspell/fleet/watch.pid", "The PID of the watch."),
         ("~/.llmspell/kernels", "Configurations that `spawn` finds from anywhere."),
         ("~/.llmspell/logs/ID.log", "Its log."),
     ])
@@ -393,8 +624,18 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
         Example::new("See what there is.", "llmspell-fleet list"),
         Example::new("Ask one how it is.", "llmspell-fleet health kernel-9555"),
         Example::new("Ask all of them, in a script.", "llmspell-fleet health --json | jq -r '.kernels[].state'"),
+        Example::new("Know everything about one.", "llmspell-fleet status kernel-9555"),
+        Example::new("Run a script in one.", "llmspell-fleet exec kernel-9555 -- 'print(6 * 7)'").prints("42\n"),
+        Example::new("Start it again; its clients come back.", "llmspell-fleet restart kernel-9555"),
+        Example::new("See what went wrong in the last hour.", "llmspell-fleet logs --since 1h --level warn"),
+        Example::new("Measure them for Prometheus.", "llmspell-fleet metrics --prometheus"),
+        Example::new(
+            "Let systemd run the watch that starts kernels again.",
+            "llmspell-fleet watch --unit >llmspell-fleet-watch.service",
+        ),
         Example::new("Stop the three.", "llmspell-fleet stop pool"),
         Example::new("Stop everything.", "llmspell-fleet stop --all"),
+        Example::new("Forget what was stopped.", "llmspell-fleet cleanup"),
     ])
     .see_also(&["llmspell-kernel(1)", "llmspell-run(1)", "llmspell-tool(1)", "llmspell.toml(5)", "llmspell(7)"]);
 
@@ -449,6 +690,10 @@ mod tests {
         assert_eq!(spawn.env, BTreeMap::from([("A".into(), Some("b=c".into())), ("B".into(), None)]));
         assert_eq!((spawn.labels, spawn.timeout), (BTreeMap::from([("x".into(), "y".into())]), Duration::from_secs(5)));
         assert_eq!(spawn.permissions.to_words(), ["--allow-net"]);
+        assert_eq!(
+            action("exec kernel-9555 -- print(1)"),
+            Action::Exec { names: vec!["kernel-9555".into()], script: "print(1)".into() }
+        );
         assert_eq!(action("stop --all --force"), Action::Stop { which: Which::All, timeout: Duration::ZERO });
     }
 

@@ -7,6 +7,7 @@ use llmspell::cli::{Command, Engine, Example, Flag, Group, Operand, Permissions,
 use llmspell::error::Result;
 use llmspell::home::check_id;
 use llmspell::kernelspec::{Place, Spec};
+use llmspell::service::{FIRST_PORT, Format, Scope};
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,33 @@ pub(crate) enum Action {
     Uninstall { place: Place, name: Option<String> },
     /// Print the kernelspecs.
     List { place: Place, json: bool },
+    /// Make a service of a kernel; print its files instead if `print`.
+    InstallService { service: Service, print: bool },
+    /// Remove it.
+    UninstallService(Service),
+    /// Write a connection file for a kernel to come.
+    Connection { host: String, ports: [u16; 5], output: Option<PathBuf>, force: bool },
+}
+
+/// A service of systemd or launchd. What is `None` is found out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Service {
+    /// The kernel.
+    pub(crate) id: Option<String>,
+    /// Its configuration.
+    pub(crate) config: Option<PathBuf>,
+    /// Its ports.
+    pub(crate) ports: Ports,
+    /// Whose.
+    pub(crate) scope: Option<Scope>,
+    /// Of which engine.
+    pub(crate) format: Option<Format>,
+    /// Replace what somebody else wrote.
+    pub(crate) force: bool,
+    /// Start it with the machine.
+    pub(crate) enable: bool,
+    /// Start it now.
+    pub(crate) start: bool,
 }
 
 /// A kernel to serve. What is `None` is left to the configuration.
@@ -51,6 +79,8 @@ pub(crate) struct Serve {
     pub(crate) transport: Option<Transport>,
     /// The address to bind.
     pub(crate) ip: Option<IpAddr>,
+    /// Who may connect to it.
+    pub(crate) clients: Option<Vec<String>>,
     /// The connection file to use, or to write.
     pub(crate) connection_file: Option<PathBuf>,
     /// The working directory.
@@ -69,6 +99,10 @@ pub(crate) struct Serve {
     pub(crate) log_file: Option<PathBuf>,
     /// One more PID file.
     pub(crate) pid_file: Option<PathBuf>,
+    /// When to end unused, a duration.
+    pub(crate) idle_timeout: Option<String>,
+    /// Most clients.
+    pub(crate) max_clients: Option<u32>,
     /// Serve only the client that started it, with everything in this folder.
     pub(crate) private: Option<PathBuf>,
 }
@@ -146,6 +180,8 @@ pub(crate) struct Draft {
     daemon: bool,
     log_file: Option<PathBuf>,
     pid_file: Option<PathBuf>,
+    idle_timeout: Option<String>,
+    max_clients: Option<u32>,
     private: Option<PathBuf>,
     section: Option<String>,
     file: Option<PathBuf>,
@@ -154,6 +190,13 @@ pub(crate) struct Draft {
     place: Place,
     name: Option<String>,
     display_name: Option<String>,
+    clients: Option<Vec<String>>,
+    host: Option<String>,
+    scope: Option<Scope>,
+    format: Option<Format>,
+    enable: bool,
+    start: bool,
+    print: bool,
 }
 
 impl AsMut<Permissions> for Draft {
@@ -175,6 +218,7 @@ impl Draft {
             ports,
             transport,
             ip,
+            clients,
             connection_file,
             workdir,
             engine,
@@ -184,6 +228,8 @@ impl Draft {
             daemon,
             log_file,
             pid_file,
+            idle_timeout,
+            max_clients,
             private,
             config,
             ..
@@ -193,6 +239,7 @@ impl Draft {
             ports,
             transport,
             ip,
+            clients,
             connection_file,
             workdir,
             engine,
@@ -202,9 +249,16 @@ impl Draft {
             daemon,
             log_file,
             pid_file,
+            idle_timeout,
+            max_clients,
             private,
         };
         Ok(Args { config, action: Action::Serve(Box::new(serve)) })
+    }
+
+    fn service(self) -> (Service, bool) {
+        let Draft { id, config, ports, scope, format, force, enable, start, print, .. } = self;
+        (Service { id, config, ports, scope, format, force, enable, start }, print)
     }
 
     /// Any other action.
@@ -213,19 +267,33 @@ impl Draft {
     }
 }
 
+const ID: Flag<Draft> = Flag::value("id", "ID", |draft: &mut Draft, value| {
+    let id = value.text()?;
+    check_id(id)?;
+    draft.id = Some(id.to_owned());
+    Ok(())
+})
+.doc("Call the kernel ID. Its files are named after it, and clients find it by it. The default is `llmspell-kernel`.");
+
+const PORTS: Flag<Draft> = Flag::value("ports", "SHELL,IOPUB,STDIN,CONTROL,HB", |draft: &mut Draft, value| {
+    draft.ports = Ports::All(value.parse_all("a port number")?);
+    Ok(())
+})
+.doc("Listen on exactly these five ports. Containers and firewalls need them.");
+
+const CLIENTS: Flag<Draft> = Flag::value("clients", "LIST", |draft: &mut Draft, value| {
+    draft.clients = Some(value.list()?);
+    Ok(())
+})
+.doc(
+    "Let only these addresses connect. LIST holds addresses and blocks such as `10.0.0.0/8`, separated by commas. \
+     Messages are signed and not encrypted: whoever can connect reads the output.",
+);
+
 const ADDRESS: Group<Draft> = Group::new(
     "Address",
     &[
-        Flag::value("id", "ID", |draft: &mut Draft, value| {
-            let id = value.text()?;
-            check_id(id)?;
-            draft.id = Some(id.to_owned());
-            Ok(())
-        })
-        .doc(
-            "Call the kernel ID. Its files are named after it, and clients find it by it. The default is \
-             `llmspell-kernel`.",
-        ),
+        ID,
         Flag::value("port", "PORT", |draft: &mut Draft, value| {
             draft.ports = Ports::Shell(value.parse("a port number")?);
             Ok(())
@@ -236,11 +304,7 @@ const ADDRESS: Group<Draft> = Group::new(
             "Listen for requests on PORT. This is the shell port; the four others are free ones and stand in the \
              connection file.",
         ),
-        Flag::value("ports", "SHELL,IOPUB,STDIN,CONTROL,HB", |draft: &mut Draft, value| {
-            draft.ports = Ports::All(value.parse_all("a port number")?);
-            Ok(())
-        })
-        .doc("Listen on exactly these five ports. Containers and firewalls need them."),
+        PORTS,
         Flag::value("transport", "NAME", |draft: &mut Draft, value| {
             draft.transport = Some(value.pick(&TRANSPORTS)?);
             Ok(())
@@ -251,10 +315,8 @@ const ADDRESS: Group<Draft> = Group::new(
             draft.ip = Some(value.parse("an IP address")?);
             Ok(())
         })
-        .doc(
-            "Listen on the address ADDR. The default is `127.0.0.1`. Messages are signed and not encrypted: beyond \
-             this machine, whoever can connect can read the output.",
-        ),
+        .doc("Listen on the address ADDR. The default is `127.0.0.1`. Beyond this machine `--clients` must say for whom."),
+        CLIENTS,
         Flag::value("connection-file", "FILE", |draft: &mut Draft, value| {
             draft.connection_file = Some(value.path()?);
             Ok(())
@@ -311,6 +373,17 @@ const RUNNING: Group<Draft> = Group::new(
         })
         .choices(&names(&LOG_LEVELS))
         .doc("Log what matters at LEVEL and above."),
+        Flag::value("idle-timeout", "DURATION", |draft: &mut Draft, value| {
+            value.duration()?;
+            draft.idle_timeout = Some(value.into_text()?);
+            Ok(())
+        })
+        .doc("End when nobody is connected and nothing runs for DURATION. The default, 0, is never."),
+        Flag::value("max-clients", "COUNT", |draft: &mut Draft, value| {
+            draft.max_clients = Some(value.parse("a count")?);
+            Ok(())
+        })
+        .doc("Serve COUNT clients that follow the kernel, and refuse others. The default, 0, is any number."),
         Flag::switch("json", |draft: &mut Draft| draft.json = true).doc(
             "Print one JSON line when ready. It holds the id, the PID and the connection file, for programs that wait.",
         ),
@@ -382,6 +455,97 @@ const UNINSTALL: Command<Draft, Args> = Command::new("uninstall", "remove what i
     .about(&["Removes a kernelspec that `install` wrote from the place that is named. Running kernels go on."])
     .flags(&[PLACE, Group::new("Kernelspec", &[NAME])])
     .make(|draft| Draft::act(draft.config, Action::Uninstall { place: draft.place, name: draft.name }));
+
+const SERVICE: Group<Draft> = Group::new(
+    "Service",
+    &[
+        Flag::switch("user", |draft: &mut Draft| draft.scope = Some(Scope::User))
+            .excludes(&["system"])
+            .doc("Yours: it runs with your rights. This is the default for everybody but root."),
+        Flag::switch("system", |draft: &mut Draft| draft.scope = Some(Scope::System))
+            .doc("The machine's: it runs as the user `llmspell`. This is the default for root."),
+        Flag::value("service-type", "NAME", |draft: &mut Draft, value| {
+            draft.format = Some(value.pick(&ENGINES)?);
+            Ok(())
+        })
+        .choices(&names(&ENGINES))
+        .doc("The program that supervises. The default is that of the operating system."),
+        ID,
+        Flag::switch("force", |draft: &mut Draft| draft.force = true).doc("Also where somebody else wrote the files."),
+    ],
+);
+
+const ENGINES: [(&str, Format); 2] = [("systemd", Format::Systemd), ("launchd", Format::Launchd)];
+
+const INSTALL_SERVICE: Command<Draft, Args> = Command::new("install-service", "make a service of a kernel")
+    .about(&[
+        "Writes the units of systemd, or the property list of launchd, with the full path of this program, and tells \
+         what to do next. With systemd the kernel ID is the unit `llmspell-kernel@ID`, and the file that configures it \
+         is `/etc/llmspell/kernels/ID.toml` or `~/.llmspell/kernels/ID.toml`; without `--id` it is `llmspell-kernel`, \
+         and the usual files do. The page llmspell-service(7) tells the rest.",
+    ])
+    .flags(&[
+        SERVICE,
+        Group::new(
+            "Doing",
+            &[
+                PORTS,
+                Flag::switch("print", |draft: &mut Draft| draft.print = true)
+                    .doc("Print the files instead of writing them."),
+                Flag::switch("enable", |draft: &mut Draft| draft.enable = true)
+                    .doc("Start it whenever the machine starts, or you log in."),
+                Flag::switch("start", |draft: &mut Draft| draft.start = true).doc("Start it now, or again if it runs."),
+            ],
+        ),
+    ])
+    .make(|draft| {
+        let (service, print) = draft.service();
+        Draft::act(None, Action::InstallService { service, print })
+    });
+
+const UNINSTALL_SERVICE: Command<Draft, Args> = Command::new("uninstall-service", "remove what install-service wrote")
+    .about(&["Stops the kernels of these services and removes the files. Configurations, state and logs stay."])
+    .flags(&[SERVICE])
+    .make(|draft| Draft::act(None, Action::UninstallService(draft.service().0)));
+
+const CONNECTION: Command<Draft, Args> = Command::new("connection", "write a connection file for a kernel to come")
+    .about(&["Makes a key. The kernel is started with `--connection-file` and the file, and each client is given a \
+                  copy: for kernels in containers and on other machines, which cannot hand over what they chose \
+                  themselves."])
+    .flags(&[
+        Group::new(
+            "Reached at",
+            &[
+                Flag::value("ip", "HOST", |draft: &mut Draft, value| {
+                    draft.host = Some(value.into_text()?);
+                    Ok(())
+                })
+                .doc("The address or name by which clients reach it. The default is `127.0.0.1`."),
+                PORTS,
+            ],
+        ),
+        Group::new(
+            "Output",
+            &[
+                Flag::value("output", "FILE", |draft: &mut Draft, value| {
+                    draft.file = Some(value.path()?);
+                    Ok(())
+                })
+                .short('o')
+                .doc("Write to FILE, which nobody else can read. The default is standard output."),
+                Flag::switch("force", |draft: &mut Draft| draft.force = true)
+                    .doc("Overwrite FILE. Clients with the old key are then refused."),
+            ],
+        ),
+    ])
+    .make(|draft| {
+        let ports = match draft.ports {
+            Ports::All(ports) => ports,
+            _ => std::array::from_fn(|i| FIRST_PORT + i as u16),
+        };
+        let host = draft.host.unwrap_or_else(|| "127.0.0.1".into());
+        Draft::act(draft.config, Action::Connection { host, ports, output: draft.file, force: draft.force })
+    });
 
 const LIST: Command<Draft, Args> = Command::new("list", "print the kernelspecs that install wrote")
     .about(&["Looks wherever Jupyter does, and in the place that is named."])
@@ -459,6 +623,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
     "config show|check|init|migrate [FLAGS] [OPERANDS]",
     "doctor [FLAGS]",
     "install|uninstall|list [FLAGS]",
+    "install-service|uninstall-service|connection [FLAGS]",
 ])
 .common(&[CONFIGURATION])
 .flags(&[ADDRESS, RUNNING, BACKGROUND, Group::PERMISSIONS])
@@ -476,9 +641,36 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
     INSTALL,
     UNINSTALL,
     LIST,
+    INSTALL_SERVICE,
+    UNINSTALL_SERVICE,
+    CONNECTION,
 ])
 .make(Draft::serve)
-.environment(&[("LLMSPELL_HOME", "The folder of all files instead of `~/.llmspell`.")])
+.signals(&[
+    (
+        "SIGTERM",
+        "Ends the kernel with status 0. It takes no new work, running work goes on for `kernel.grace` at most, what has \
+         to be kept is written, clients are told, its files are removed.",
+    ),
+    ("SIGINT", "Interrupts the script that runs. Without one, a kernel at a terminal ends."),
+    (
+        "SIGHUP",
+        "Opens the log file anew, and reads the configuration again. Keys that llmspell.toml(5) marks are applied at \
+         once; the log names those that wait for the next start. A configuration with an error changes nothing.",
+    ),
+    ("SIGUSR1", "Writes the status into the log."),
+    ("SIGUSR2", "Logs more: first `debug`, then `trace`, then again what is configured."),
+])
+.environment(&[
+    ("LLMSPELL_HOME", "The folder of all files instead of `~/.llmspell`."),
+    (
+        "NOTIFY_SOCKET, WATCHDOG_USEC",
+        "Set by systemd for a service of `Type=notify` or `Type=notify-reload`. The kernel tells it when it is ready, \
+         reloads or stops, and what it does. The watchdog is told that it lives only while its threads answer and a \
+         script that is to stop does so within that time; a script that merely runs long is alive.",
+    ),
+    ("JOURNAL_STREAM", "Set by systemd. Where standard error leads to the journal, lines have a severity and no time."),
+])
 .files(&[
     ("~/.llmspell/config.toml", "The user's configuration."),
     ("./llmspell.toml", "The project's configuration, which may narrow what is allowed and not widen it."),
@@ -499,11 +691,26 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
     ),
     Example::new("Stop it.", "kill -TERM $(cat ~/.llmspell/kernel/llmspell-kernel.pid)"),
     Example::new("Start a configuration of your own.", "llmspell-kernel config init -o ~/.llmspell/config.toml"),
+    Example::new(
+        "Run one in the background that ends when nobody has used it for an hour.",
+        "llmspell-kernel --daemon --id hour --idle-timeout 1h --max-clients 10",
+    ),
     Example::new("Ask whether a configuration is right.", "llmspell-kernel config check ~/.llmspell/config.toml"),
     Example::new("Make it a choice in Jupyter.", "llmspell-kernel install"),
     Example::new("Ask whether a kernel would work here.", "llmspell-kernel doctor"),
+    Example::new(
+        "Show the unit of a kernel of your own that systemd would supervise.",
+        "llmspell-kernel install-service --user --id notes --print",
+    ),
 ])
-.see_also(&["llmspell-run(1)", "llmspell-tool(1)", "llmspell.toml(5)", "llmspell(7)", "llmspell-protocol(7)"]);
+.see_also(&[
+    "llmspell-run(1)",
+    "llmspell-tool(1)",
+    "llmspell.toml(5)",
+    "llmspell(7)",
+    "llmspell-protocol(7)",
+    "llmspell-service(7)",
+]);
 
 #[cfg(test)]
 mod tests {
@@ -541,6 +748,8 @@ mod tests {
         assert_eq!(kernel, serve("-p59000 -f F"));
         let kernel = serve("start --daemon --port 9555 --log-file L --pid-file P");
         assert!(kernel.daemon);
+        let kernel2 = serve("start --idle-timeout 3600 --max-clients 10");
+        assert_eq!((kernel2.idle_timeout.as_deref(), kernel2.max_clients), (Some("3600"), Some(10)));
         assert_eq!((kernel.log_file, kernel.pid_file), (Some("L".into()), Some("P".into())));
     }
 

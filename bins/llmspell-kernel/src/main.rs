@@ -10,14 +10,16 @@ use llmspell::cli::{Engine, main as program, print, report};
 use llmspell::config::{Config, Loaded, LogOutput, Sources, commands};
 use llmspell::daemon::{Side, detach};
 use llmspell::error::{Class, Error, Result};
-use llmspell::home::{self, Home};
-use llmspell::kernel::{self, Ready, Settings};
+use llmspell::home::{self, DEFAULT_KERNEL, Home};
+use llmspell::kernel::{self, Admin, Ready, Reload, Settings};
 use llmspell::kernelspec::{self, Folders};
 use llmspell::log::{FileSettings, Sinks};
-use llmspell::protocol::connection::Transport;
+use llmspell::protocol::connection::{Connection, Transport};
 use llmspell::runtime::Runtime;
 use llmspell::security::Policy;
-use llmspell::{config, doctor, log};
+use llmspell::service::install::Plan;
+use llmspell::service::{Format, Scope, Setting};
+use llmspell::{config, doctor, log, service};
 
 const PROGRAM: &str = "llmspell-kernel";
 
@@ -68,6 +70,27 @@ fn run(args: Args) -> Result<u8> {
             }
             Ok(0)
         }
+        Action::InstallService { service, print: true } => {
+            print(&service::show(&plan(service)?.files().into_iter().map(|(_, file)| file).collect::<Vec<_>>()))
+                .map(|()| 0)
+        }
+        Action::InstallService { service, print: false } => {
+            plan(service)?.install(&commands::default_file(), &mut |line| print(&(line + "\n"))).map(|()| 0)
+        }
+        Action::UninstallService(service) => plan(service)?.remove(&mut |line| print(&(line + "\n"))).map(|()| 0),
+        Action::Connection { host, ports, output, force } => {
+            let connection = Connection::new(Transport::Tcp, host, ports);
+            match output {
+                Some(path) if path != Path::new("-") => {
+                    if path.exists() && !force {
+                        let text = format!("{}: exists", path.display());
+                        return Err(Error::new(Class::Conflict, text).hint("Overwrite it with --force."));
+                    }
+                    connection.write(&path).map(|()| 0)
+                }
+                _ => print(&(serde_json::to_string_pretty(&connection).unwrap_or_default() + "\n")).map(|()| 0),
+            }
+        }
         Action::Doctor { json } => {
             let loaded = Config::survey(&sources);
             let report = doctor::doctor(&sources.home, &loaded);
@@ -75,6 +98,29 @@ fn run(args: Args) -> Result<u8> {
             Ok(report.exit())
         }
     }
+}
+
+/// What `install-service` is to do, with what the flags left open found out.
+fn plan(asked: cli::Service) -> Result<Plan> {
+    let scope = match asked.scope {
+        Some(scope) => scope,
+        None if service::install::is_root() => Scope::System,
+        None => Scope::User,
+    };
+    let home = std::env::home_dir().filter(|home| home.is_absolute() || scope == Scope::System).ok_or_else(|| {
+        Error::new(Class::Config, "HOME is not set").hint("A service of a user needs the user's home folder.")
+    })?;
+    let program = std::env::current_exe().map_err(|error| Error::system("path of this program", error))?;
+    let mut service = service::Service::new(asked.id.as_deref().unwrap_or(DEFAULT_KERNEL));
+    service.config =
+        asked.config.map(|path| std::fs::canonicalize(&path).map_err(|error| Error::io(&path, error))).transpose()?;
+    service.ports = match asked.ports {
+        Ports::All(ports) => Some(ports),
+        _ => None,
+    };
+    let format = asked.format.unwrap_or(if cfg!(target_os = "macos") { Format::Launchd } else { Format::Systemd });
+    let setting = Setting { program, scope, home, sources: None };
+    Ok(Plan { format, setting, service, force: asked.force, enable: asked.enable, start: asked.start })
 }
 
 /// The configuration, with its warnings on stderr.
@@ -99,6 +145,15 @@ fn serve(serve: &Serve, mut sources: Sources) -> Result<u8> {
     if let Some(dir) = &serve.workdir {
         sources.flag("kernel.workdir", sources.dir.join(dir).display().to_string(), "--workdir");
     }
+    if let Some(limit) = &serve.idle_timeout {
+        sources.flag("kernel.idle_timeout", limit.clone(), "--idle-timeout");
+    }
+    if let Some(clients) = serve.max_clients {
+        sources.flag("kernel.max_clients", i64::from(clients), "--max-clients");
+    }
+    if let Some(clients) = &serve.clients {
+        sources.flag("kernel.clients", clients.clone(), "--clients");
+    }
     sources.permissions(&serve.permissions);
     let Loaded { config, dir, .. } = load(&sources)?;
     config.secrets().for_each(log::hide);
@@ -116,12 +171,16 @@ fn serve(serve: &Serve, mut sources: Sources) -> Result<u8> {
             Side::Background(notice) => Some(notice),
         },
     };
-    let outcome = log::start(&config.log, sinks).and_then(|_log| {
+    let outcome = log::start(&config.log, sinks).and_then(|log| {
         let mut grants = config.grants(&workdir, &sources.home);
         // They hold the key of this kernel.
         grants.hidden.extend(settings.connection_file.iter().chain(&settings.private).cloned());
         let runtime = Runtime::new(config, Policy::new(grants));
-        kernel::serve(&settings, &sources.home, &runtime, |ready| {
+        let home = sources.home.clone();
+        // Flags and environment as they were; files as they are then.
+        let reload: Reload = Box::new(move || Config::load(&sources).map(|loaded| loaded.config));
+        let admin = Admin { log: Some(log), reload: Some(reload) };
+        kernel::serve(&settings, &home, &runtime, admin, |ready| {
             let text = told(ready, serve.json || settings.private.is_some());
             match &mut notice {
                 Some(notice) => notice.ready(&text),
@@ -191,10 +250,11 @@ fn settings(serve: &Serve, config: &Config, dir: &Path, home: &Home) -> Result<S
         connection_file: serve.connection_file.as_ref().map(|file| dir.join(file)),
         transport: transport.or_else(|| wants_tcp.then_some(Transport::Tcp)),
         ip: serve.ip.unwrap_or(config.kernel.ip).to_string(),
+        bind: serve.ip,
+        clients: config.kernel.clients.clone(),
         ports: if transport == Some(Transport::Ipc) { None } else { ports },
         private: serve.private.clone().map(|folder: PathBuf| dir.join(folder)),
         engine: serve.engine.map_or(config.default_engine.clone(), |engine| engine.name().into()),
-        grace: config.kernel.grace,
         pid_file: None,
     };
     if settings.private.is_none() {

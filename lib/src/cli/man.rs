@@ -32,6 +32,7 @@ pub(super) fn page<D, A>(program: &'static Command<D, A>) -> String {
         group.flags.iter().for_each(|flag| page += &option(flag));
     }
     program.topics.iter().for_each(|(title, topic)| page += &rows(title, topic.iter().copied()));
+    page += &rows("SIGNALS", program.signals.iter().copied());
     page += &rows("ENVIRONMENT", program.environment.iter().copied());
     page += &rows("FILES", program.files.iter().copied());
     page += &rows("EXIT STATUS", help::exits().iter().map(|(status, doc)| (&**status, &**doc)));

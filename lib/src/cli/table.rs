@@ -24,6 +24,7 @@ pub struct Command<D: 'static, A: 'static> {
     pub(super) flags_end: bool,
     pub(super) commands: &'static [Command<D, A>],
     pub(super) make: Option<fn(D) -> Result<A>>,
+    pub(super) signals: &'static [(&'static str, &'static str)],
     pub(super) environment: &'static [(&'static str, &'static str)],
     pub(super) files: &'static [(&'static str, &'static str)],
     pub(super) topics: &'static [(&'static str, &'static [(&'static str, &'static str)])],
@@ -45,6 +46,7 @@ impl<D, A> Command<D, A> {
             flags_end: false,
             commands: &[],
             make: None,
+            signals: &[],
             environment: &[],
             files: &[],
             topics: &[],
@@ -106,6 +108,13 @@ impl<D, A> Command<D, A> {
     #[must_use]
     pub const fn make(mut self, make: fn(D) -> Result<A>) -> Self {
         self.make = Some(make);
+        self
+    }
+
+    /// What signals do, each with its sentences.
+    #[must_use]
+    pub const fn signals(mut self, rows: &'static [(&'static str, &'static str)]) -> Self {
+        self.signals = rows;
         self
     }
 

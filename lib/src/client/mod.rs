@@ -90,7 +90,7 @@ impl Client {
     pub fn open(file: &Path, output: bool) -> Result<Self> {
         let connection = Connection::read(file)?;
         let name = connection.kernel_id.clone().unwrap_or_else(|| file.display().to_string());
-        if connection.pid.is_some() && !connection.is_alive() {
+        if connection.pid.is_some() && !connection.is_elsewhere() && !connection.is_alive() {
             return Err(gone(&name, file));
         }
         Self::connect(&connection, name, file, output)

@@ -28,6 +28,8 @@ pub(super) struct Key {
     pub(super) is_path: bool,
     /// Whether layers add to it instead of replacing it.
     pub(super) adds: bool,
+    /// Whether a running kernel takes a new value.
+    pub(super) live: bool,
     /// What an untrusted project file may do: `free`, `subset`, `less`, `inside` or nothing.
     pub(super) project: Option<String>,
     choices: Vec<String>,
@@ -119,6 +121,7 @@ fn key(path: String, schema: &Json, default: Option<Value>) -> Key {
         kind,
         is_path: schema["x-path"].as_bool().unwrap_or(false),
         adds: schema["x-adds"].as_bool().unwrap_or(false),
+        live: schema["x-live"].as_bool().unwrap_or(false),
         project: text("x-project"),
         choices,
         range,

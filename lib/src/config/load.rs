@@ -132,6 +132,38 @@ impl Loaded {
     }
 }
 
+/// Keys whose values are new.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// They are in force.
+    pub applied: Vec<String>,
+    /// They wait for the next start.
+    pub waiting: Vec<String>,
+}
+
+/// `old` with those values of `new` that may change while a kernel runs.
+pub(super) fn merge(old: &Config, new: &Config) -> (Config, Changes) {
+    let mut changes = Changes::default();
+    let (Ok(mut table), Ok(wanted)) = (Table::try_from(old), Table::try_from(new)) else {
+        return (old.clone(), changes);
+    };
+    for key in &KEYS.1 {
+        let path = keys::split(&key.path);
+        let (is, wants) = (get(&table, &path), get(&wanted, &path));
+        if is == wants {
+            continue;
+        }
+        match wants {
+            Some(value) if key.live => {
+                set(&mut table, &path, value.clone());
+                changes.applied.push(key.path.clone());
+            }
+            _ => changes.waiting.push(key.path.clone()),
+        }
+    }
+    (Config::deserialize(Value::Table(table)).unwrap_or_else(|_| old.clone()), changes)
+}
+
 /// Reads every layer; what is wrong is left out and listed.
 pub(super) fn load(sources: &Sources) -> Loaded {
     let mut layers = Layers::new(sources);

@@ -3,7 +3,7 @@
 //!
 //! A field's `x-project` says what an untrusted `./llmspell.toml` may do with it: `free` anything, `subset` only
 //! values already allowed, `less` only a lower value, `inside` only paths of its own folder; nothing said: refused.
-//! `x-adds` marks lists to which every layer adds.
+//! `x-adds` marks lists to which every layer adds, `x-live` what a running kernel takes over.
 
 pub mod commands;
 mod flags;
@@ -23,7 +23,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use load::{Loaded, Origin, Sources};
+pub use load::{Changes, Loaded, Origin, Sources};
 pub use read::Problem;
 pub use trust::{State as Trust, trust};
 
@@ -95,7 +95,7 @@ pub struct Lua {
     pub max_memory_bytes: u64,
     /// Longest run of one script or cell; 0s sets no limit.
     #[serde(with = "text::duration")]
-    #[schemars(schema_with = "text::duration_schema", extend("x-project" = "free"))]
+    #[schemars(schema_with = "text::duration_schema", extend("x-live" = true, "x-project" = "free"))]
     pub timeout: Duration,
     /// More folders in which `require` looks for modules.
     #[schemars(schema_with = "text::paths_schema", extend("x-project" = "inside"))]
@@ -163,14 +163,24 @@ pub struct Kernel {
     pub port: Option<u16>,
     /// The address to listen on with tcp. Whoever can reach it can read what scripts print.
     pub ip: IpAddr,
+    /// Who may connect to the ports: addresses, and blocks such as `10.0.0.0/8`. An address of `ip` that other machines
+    /// reach needs this list.
+    pub clients: Vec<String>,
     /// The working folder, a root for reading and writing unless it is `/`; when not set, where the kernel was started.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "text::path_schema", extend("x-project" = "inside"))]
     pub workdir: Option<PathBuf>,
     /// How long running work may go on once the kernel is told to stop.
     #[serde(with = "text::duration")]
-    #[schemars(schema_with = "text::duration_schema", extend("x-project" = "free"))]
+    #[schemars(schema_with = "text::duration_schema", extend("x-live" = true, "x-project" = "free"))]
     pub grace: Duration,
+    /// How long the kernel may go unused, without a client and without work, before it ends; 0s: for ever.
+    #[serde(with = "text::duration")]
+    #[schemars(schema_with = "text::duration_schema", extend("x-live" = true, "x-project" = "free"))]
+    pub idle_timeout: Duration,
+    /// Most clients that may follow the kernel; 0 sets no limit. Those above it get an error; tools are for all.
+    #[schemars(extend("x-live" = true))]
+    pub max_clients: usize,
     /// Tools called by clients of the kernel.
     pub tools: KernelTools,
 }
@@ -182,8 +192,11 @@ impl Default for Kernel {
             transport: Transport::Ipc,
             port: None,
             ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            clients: Vec::new(),
             workdir: None,
             grace: Duration::from_secs(5),
+            idle_timeout: Duration::ZERO,
+            max_clients: 0,
             tools: KernelTools::default(),
         }
     }
@@ -194,14 +207,14 @@ impl Default for Kernel {
 #[serde(deny_unknown_fields, default)]
 pub struct KernelTools {
     /// Whether the kernel answers `tool_request`, which llmspell-tool(1) sends.
-    #[schemars(extend("x-project" = "less"))]
+    #[schemars(extend("x-live" = true, "x-project" = "less"))]
     pub enable_tool_cli: bool,
     /// Time limit of a call that names none; 0s sets no limit.
     #[serde(with = "text::duration")]
-    #[schemars(schema_with = "text::duration_schema", extend("x-project" = "free"))]
+    #[schemars(schema_with = "text::duration_schema", extend("x-live" = true, "x-project" = "free"))]
     pub tool_timeout: Duration,
     /// Tool calls that run at the same time; others wait.
-    #[schemars(range(min = 1, max = 256), extend("x-project" = "free"))]
+    #[schemars(range(min = 1, max = 256), extend("x-live" = true, "x-project" = "free"))]
     pub max_concurrent_tools: usize,
 }
 
@@ -226,16 +239,19 @@ pub struct Daemon {
     pub log_dir: Option<PathBuf>,
     /// A log file is rotated before it is larger. Whatever its size it is rotated once a day.
     #[serde(with = "text::size")]
-    #[schemars(schema_with = "text::size_schema")]
+    #[schemars(extend("x-live" = true), schema_with = "text::size_schema")]
     pub max_log_size: u64,
     /// Whether log files are rotated by size.
+    #[schemars(extend("x-live" = true))]
     pub log_rotation_on_size: bool,
     /// Days after which old log files are removed; 0 keeps them.
-    #[schemars(range(max = 36_500))]
+    #[schemars(extend("x-live" = true), range(max = 36_500))]
     pub max_log_age_days: u32,
     /// Most old log files that are kept; 0 sets no limit.
+    #[schemars(extend("x-live" = true))]
     pub max_log_files: usize,
     /// Whether old log files are compressed.
+    #[schemars(extend("x-live" = true))]
     pub compress_logs: bool,
 }
 
@@ -272,6 +288,21 @@ pub enum Level {
     Trace,
 }
 
+impl Level {
+    /// As it stands in a configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Off => "off",
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Info => "info",
+            Level::Debug => "debug",
+            Level::Trace => "trace",
+        }
+    }
+}
+
 /// The shape of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -302,16 +333,16 @@ pub enum LogOutput {
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// What is logged.
-    #[schemars(extend("x-project" = "free"))]
+    #[schemars(extend("x-live" = true, "x-project" = "free"))]
     pub level: Level,
     /// Lines for people, or one JSON object a line.
-    #[schemars(extend("x-project" = "free"))]
+    #[schemars(extend("x-live" = true, "x-project" = "free"))]
     pub format: LogFormat,
     /// Where a kernel's lines go, one or more of `stderr`, `file`, `syslog` and `journald`. When empty: to its file for a
     /// kernel in the background or with `--log-file`, else to standard error.
     pub outputs: Vec<LogOutput>,
     /// Levels of single modules, such as `"llmspell::engine" = "debug"`.
-    #[schemars(extend("x-project" = "free"))]
+    #[schemars(extend("x-live" = true, "x-project" = "free"))]
     pub modules: BTreeMap<String, Level>,
 }
 
@@ -333,9 +364,13 @@ pub struct State {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tools {
+    /// A PEM file with more certificate authorities that tools trust, such as that of a company.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "text::path_schema")]
+    pub ca_file: Option<PathBuf>,
     /// The tool `file_operations`.
     pub file_operations: FileOperations,
-    /// The tool `http_request`.
+    /// The tool `http_request`. Its limits and `user_agent` hold for every tool that asks by HTTP.
     pub http_request: HttpRequest,
 }
 
@@ -421,6 +456,12 @@ impl Config {
     #[must_use]
     pub fn survey(sources: &Sources) -> Loaded {
         load::load(sources)
+    }
+
+    /// This configuration with those values of `new` that may change while a kernel runs.
+    #[must_use]
+    pub fn merge(&self, new: &Config) -> (Config, Changes) {
+        load::merge(self, new)
     }
 
     /// Values that must not be shown, for `log::hide`.

@@ -131,6 +131,9 @@ fn entry(key: &Key, page: &mut String) {
     if let Some(default) = key.default.as_ref().filter(|default| !default.is_table()) {
         let _ = writeln!(page, "Default: {}.", escape(&default.to_string()));
     }
+    if key.live {
+        page.push_str("SIGHUP applies a new value.\n");
+    }
     let limit = match key.project.as_deref() {
         Some("free") => return,
         Some("less") if key.kind == Kind::Bool => "Untrusted projects: only to turn it off.",

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "runtime")]
 mod detach;
+mod notify;
 mod pid_file;
 
 use std::os::fd::OwnedFd;
@@ -14,6 +15,7 @@ use crate::error::{Error, Result};
 
 #[cfg(feature = "runtime")]
 pub use detach::{Notice, Side, detach};
+pub use notify::Notify;
 pub use pid_file::PidFile;
 
 /// A descriptor that becomes readable whenever one of `signals` arrives, instead of what the signal would do.

@@ -9,6 +9,8 @@
 //! fleet/state/ID.json      what happened: restarts, causes, the next attempt
 //! ```
 
+mod backoff;
+mod cleanup;
 mod launch;
 mod limits;
 mod process;
@@ -18,8 +20,13 @@ mod sys;
 mod survey;
 mod wanted;
 
+pub mod logs;
+pub mod metrics;
 pub mod probe;
+pub mod watch;
 
+pub use backoff::Backoff;
+pub use cleanup::{abandoned, forget_kernel, forgettable};
 pub use launch::{Launch, Ready};
 pub use limits::Enforced;
 pub use process::{Here, Process, Standing};

@@ -100,7 +100,7 @@ impl Here {
         let Some(pid) = connection.pid else {
             return Standing::Foreign("its connection file names no process".into());
         };
-        if pid <= 1 {
+        if pid <= 1 && connection.process().is_none() {
             return Standing::Dead(format!("its connection file names the process {pid}, which no kernel is"));
         }
         let text = |key: &str| connection.rest.get(key).and_then(serde_json::Value::as_str);
@@ -141,14 +141,14 @@ impl Here {
 
 /// Time since boot, sleep included: a clock nobody sets.
 #[must_use]
-pub fn boot_time() -> Duration {
+pub(super) fn boot_time() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
 }
 
 /// A wait status in words: `exit status 3`, `signal 9 (KILL)`.
 #[must_use]
-pub fn ended_as(status: i32) -> String {
+pub(super) fn ended_as(status: i32) -> String {
     let signal = status & 0x7f;
     match signal {
         0 => format!("exit status {}", (status >> 8) & 0xff),
@@ -247,8 +247,8 @@ impl Process {
 }
 
 fn open(pid: i32) -> Result<OwnedFd> {
-    let known = Pid::from_raw(pid).filter(|_| pid > 1);
-    let Some(known) = known else {
+    // 0 and less mean whole groups of processes, and 1 is everybody's.
+    let Some(known) = Some(pid).filter(|pid| *pid > 1).and_then(Pid::from_raw) else {
         return Err(Error::new(Class::Denied, format!("process {pid}: is never signalled")));
     };
     pidfd_open(known, PidfdFlags::empty()).map_err(|error| match error {

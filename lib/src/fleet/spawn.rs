@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -13,6 +14,7 @@ use super::stop::{self, End};
 use super::survey::{Condition, Kernel, survey};
 use super::wanted::{Claim, Lock, Policy, SCHEMA, State, Wanted, digest, forget};
 use super::{Enforced, FIRST_PORT};
+use crate::client::Program;
 use crate::error::{Class, Error, Result};
 use crate::home::{Home, check_id};
 use crate::protocol::connection::{Channel, Connection};
@@ -321,21 +323,41 @@ pub fn restart(
 ) -> Result<(End, Spawned)> {
     let _claim = Claim::wait(home, &kernel.id)?;
     let kernel = Kernel::look(home, here, &kernel.id);
-    let mut wanted = match &kernel.wanted {
-        Some(wanted) => wanted.clone(),
+    // A record that cannot be read is not replaced by one of our making.
+    let mut wanted = match Wanted::read(home, &kernel.id)? {
+        Some(wanted) => wanted,
         None => adopt(&kernel)?,
     };
-    let end = if kernel.stat.is_some() { stop::end(home, here, &kernel, grace)? } else { End::NotRunning };
-    wanted.run = true;
     if wanted.config_changed() {
-        // An explicit command takes the configuration as it is now.
+        // An explicit command takes the configuration as it is now, if that is one: what runs is not ended for nothing.
+        check_config(&wanted)?;
         wanted.config_digest = wanted.config.as_deref().map(digest).transpose()?;
     }
+    let end = if kernel.stat.is_some() { stop::end(home, here, &kernel, grace)? } else { End::NotRunning };
+    wanted.run = true;
     wanted.write(home)?;
     let restarts = kernel.state.restarts + u64::from(end != End::NotRunning);
     let spawned = start_again(home, &wanted, kernel.connection.as_ref(), timeout)?;
     State { restarts, limits: spawned.limits.clone(), ..State::default() }.write(home, &wanted.id)?;
     Ok((end, spawned))
+}
+
+/// Whether a kernel would take the configuration of `wanted`.
+fn check_config(wanted: &Wanted) -> Result<()> {
+    let Some(config) = &wanted.config else { return Ok(()) };
+    let thing = || format!("configuration {}", config.display());
+    std::fs::metadata(config).map_err(|e| Error::system(thing(), e))?;
+    let program = Program("llmspell-kernel").path();
+    let output =
+        Command::new(&program).args(["config", "check"]).arg(config).current_dir("/").stdin(Stdio::null()).output();
+    let output = output.map_err(|e| Error::system(program.display(), e))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    let said = said.lines().find(|line| line.contains(": ")).unwrap_or("llmspell-kernel does not take it").to_owned();
+    Err(Error::new(Class::Config, format!("kernel {}: {said}", wanted.id))
+        .hint(format!("It was left as it is. llmspell-kernel config check {}", config.display())))
 }
 
 /// Leaves the connection of the last run where the next one looks for it.

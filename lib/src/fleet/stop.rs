@@ -46,7 +46,6 @@ pub fn stop(home: &Home, here: &Here, kernels: &[Kernel], grace: Duration, on: &
 }
 
 struct Stopping {
-    #[expect(clippy::struct_field_names, reason = "what it is")]
     claim: Claim,
     end: Ending,
 }
@@ -54,7 +53,8 @@ struct Stopping {
 /// Notes that it is not wanted and asks it to end; nothing when it does not run.
 fn begin(home: &Home, here: &Here, kernel: &Kernel) -> Result<Option<Stopping>> {
     let claim = Claim::wait(home, &kernel.id)?;
-    if let Some(mut wanted) = Wanted::read(home, &kernel.id)?
+    // A record that cannot be read is nothing a watch would follow either.
+    if let Ok(Some(mut wanted)) = Wanted::read(home, &kernel.id)
         && wanted.run
     {
         wanted.run = false;
@@ -148,12 +148,15 @@ pub(super) fn clear(home: &Home, id: &str, connection: &Connection) {
     }
 }
 
-/// The words for a kernel that ended by itself or was killed, as far as anybody knows.
-pub(super) fn cause(process: &Process, kernel: &Kernel) -> String {
-    let limits = kernel.state.limits.as_ref();
-    let cause = process.cause();
-    if out_of_memory(limits) {
-        return format!("out of memory ({})", cause.as_deref().unwrap_or("killed by the system"));
+/// The words for a kernel whose end is `known` to the system, or not.
+pub(super) fn cause(known: Option<String>, kernel: &Kernel) -> String {
+    match known {
+        known if out_of_memory(kernel.state.limits.as_ref()) => {
+            format!("out of memory ({})", known.as_deref().unwrap_or("killed by the system"))
+        }
+        Some(known) => known,
+        // A kernel that ends in good order takes its files with it.
+        None if kernel.connection.is_none() => "ended by itself".into(),
+        None => "crashed or killed; the system does not say how".into(),
     }
-    cause.unwrap_or_else(|| "ended; the system does not say how".into())
 }

@@ -1,6 +1,5 @@
 //! What there is: every kernel that is wanted or that wrote a connection file here, and what became of it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -42,6 +41,22 @@ pub enum Condition {
 }
 
 impl Condition {
+    /// All of them.
+    pub const ALL: [Condition; 12] = [
+        Condition::Starting,
+        Condition::Running,
+        Condition::Ready,
+        Condition::Busy,
+        Condition::Degraded,
+        Condition::Unhealthy,
+        Condition::Backoff,
+        Condition::CrashLooping,
+        Condition::Stopping,
+        Condition::Stopped,
+        Condition::Dead,
+        Condition::Foreign,
+    ];
+
     /// Its name in lists and documents.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -317,12 +332,6 @@ fn elsewhere(here: &Here, file: &Path) -> Result<Kernel> {
     };
     let state = State::default();
     Ok(Kernel { id, wanted: None, state, file, connection: Some(connection), stat, condition, reason })
-}
-
-/// Open files of a process; nothing when it is gone.
-#[must_use]
-pub fn open_files(pid: i32) -> Option<usize> {
-    fs::read_dir(format!("/proc/{pid}/fd")).ok().map(Iterator::count)
 }
 
 #[cfg(test)]

@@ -150,7 +150,8 @@ impl Wanted {
     /// # Errors
     /// What the system said; the old file is intact then.
     pub fn write(&self, home: &Home) -> Result<()> {
-        write(&home.wanted_dir(), &self.id, self)
+        // On the disk before the old one goes: it says what must run after a loss of power.
+        write(&home.wanted_dir(), &self.id, self, home::write_durable)
     }
 
     /// Whether the file of its configuration is another than it was.
@@ -172,7 +173,7 @@ impl State {
     /// # Errors
     /// What the system said; the old file is intact then.
     pub fn write(&self, home: &Home, id: &str) -> Result<()> {
-        write(&home.state_dir(), id, &State { schema_version: SCHEMA, ..self.clone() })
+        write(&home.state_dir(), id, &State { schema_version: SCHEMA, ..self.clone() }, home::write_private)
     }
 }
 
@@ -230,10 +231,10 @@ fn newer(path: &Path) -> Error {
         .hint("Use that version; nothing was changed.")
 }
 
-fn write<T: Serialize>(dir: &Path, id: &str, value: &T) -> Result<()> {
+fn write<T: Serialize>(dir: &Path, id: &str, value: &T, how: fn(&Path, &[u8]) -> Result<()>) -> Result<()> {
     home::private_dir(dir)?;
     let text = serde_json::to_string_pretty(value).map_err(|e| Error::new(Class::Bug, e.to_string()))?;
-    home::write_durable(&dir.join(format!("{id}.json")), text.as_bytes())
+    how(&dir.join(format!("{id}.json")), text.as_bytes())
 }
 
 /// The lock of names and ports. Held for moments only, never while something is waited for.

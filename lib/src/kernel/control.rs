@@ -10,16 +10,21 @@ use serde_json::json;
 use super::counters::Counters;
 use super::info::KernelInfo;
 use super::input::Gate;
+use super::keeper::{Duty, Keeper};
 use super::outbox::{Outbox, Parent};
 use super::script;
 use super::tools::Tools;
 use super::usage::Usage;
+use crate::config::Config;
 use crate::engine::{Interrupter, Reason};
-use crate::error::{Class, Error};
+use crate::error::{Class, Error, Result};
 use crate::protocol::content::{Interrupt, Request, Shutdown};
 
 /// How long a script may take to end once it is stopped; then the kernel leaves without it.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What else the end takes, at most: the last messages leave, the store is closed.
+const END_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Work for the control thread.
 #[expect(clippy::large_enum_variant, reason = "the large one is the frequent one")]
@@ -27,6 +32,16 @@ pub(super) enum Job {
     Request(Parent, Request),
     /// SIGTERM: shut down, giving running work its grace.
     Terminate,
+    /// SIGHUP: reopen logs, read the configuration again.
+    Reload,
+    /// SIGUSR1: the status into the log.
+    Dump,
+    /// SIGUSR2: log more, or again as configured.
+    Louder,
+    /// Something happened that a service manager may want to know.
+    Changed,
+    /// Clients can connect.
+    Ready,
     /// SIGINT: stop the script; idle at a terminal, shut down.
     Interrupt,
     /// The parent of a private kernel is gone.
@@ -46,10 +61,33 @@ pub(super) struct ControlThread {
     pub(super) info: Arc<KernelInfo>,
     pub(super) interrupter: Interrupter,
     pub(super) script: Sender<script::Job>,
-    pub(super) grace: Duration,
+    pub(super) admin: Admin,
+    pub(super) keeper: Keeper,
+    /// Whether the kernel is its client's own, and ends with it.
+    pub(super) private: bool,
     pub(super) terminal: bool,
     pub(super) stop: Option<Stop>,
     pub(super) usage: Usage,
+}
+
+/// What a running kernel has of whoever set it up.
+#[derive(Default)]
+pub struct Admin {
+    /// The log.
+    pub log: Option<crate::log::Handle>,
+    /// Reads the configuration again.
+    pub reload: Option<Reload>,
+}
+
+/// Reads the configuration again, as at the start.
+pub type Reload = Box<dyn Fn() -> Result<Config> + Send>;
+
+impl Admin {
+    fn say(&self, text: &str) {
+        if let Some(log) = &self.log {
+            log.say(text);
+        }
+    }
 }
 
 /// A shutdown under way.
@@ -67,14 +105,29 @@ impl ControlThread {
     /// Serves until the kernel is shut down. True when the script thread ended too.
     pub(super) fn run(mut self, jobs: &Receiver<Job>) -> bool {
         loop {
-            let job = match &self.stop {
-                None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(stop) => jobs.recv_timeout(stop.until.saturating_duration_since(Instant::now())),
+            let idle_timeout = match self.private {
+                true => Duration::ZERO,
+                false => self.tools.runtime.now().kernel.idle_timeout,
             };
-            match job {
+            let due = match &self.stop {
+                None => self.keeper.due(idle_timeout),
+                Some(stop) => stop.until,
+            };
+            match jobs.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(job) => self.serve(job),
-                Err(RecvTimeoutError::Timeout) => self.out_of_patience(),
+                Err(RecvTimeoutError::Timeout) if self.stop.is_some() => self.out_of_patience(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return true,
+            }
+            if self.stop.is_none() && due <= Instant::now() {
+                match self.keeper.look(idle_timeout) {
+                    Some(Duty::Unused) => {
+                        log::info!("unused for {}; ending", humantime::format_duration(idle_timeout));
+                        self.stop(Duration::ZERO, None);
+                    }
+                    Some(Duty::Tidy) => self.admin.log.iter().for_each(crate::log::Handle::tidy),
+                    None => {}
+                }
             }
             if let Some(stop) = &self.stop {
                 let given_up = stop.told && stop.until <= Instant::now();
@@ -110,9 +163,22 @@ impl ControlThread {
                 self.outbox.status(Some(&parent.header), "idle");
             }
             Job::Terminate => {
-                log::info!("terminated by signal; running work has {:?}", self.grace);
-                self.stop(self.grace, None);
+                let grace = self.tools.runtime.now().kernel.grace;
+                log::info!("SIGTERM: ending; running work has {}", humantime::format_duration(grace));
+                self.stop(grace, None);
             }
+            Job::Reload => self.reload(),
+            Job::Dump => {
+                let status = self.counters.status(&self.id, self.interrupter.0.pending_since());
+                self.admin.say(&format!("SIGUSR1: {status}"));
+            }
+            Job::Louder => {
+                if let Some(log) = &self.admin.log {
+                    log.say(&format!("SIGUSR2: log level {}", log.louder().name()));
+                }
+            }
+            Job::Changed => self.keeper.changed(),
+            Job::Ready => self.keeper.ready(),
             Job::Interrupt if self.counters.busy() => self.interrupt_script(Reason::Interrupt),
             Job::Interrupt if self.terminal => self.stop(Duration::ZERO, None),
             Job::Interrupt => {}
@@ -124,6 +190,33 @@ impl ControlThread {
             }
             Job::ToolEnded => {}
         }
+    }
+
+    /// Reopens the log and takes what of the configuration may change; tells what has to wait.
+    fn reload(&mut self) {
+        self.keeper.notify.reloading();
+        self.admin.log.iter().for_each(crate::log::Handle::reopen);
+        match self.admin.reload.as_ref().map(|reload| reload()) {
+            None => self.admin.say("SIGHUP: log reopened"),
+            Some(Err(error)) => {
+                let hint = error.next_step().map(|hint| format!(" {hint}")).unwrap_or_default();
+                log::error!("SIGHUP: configuration not taken: {error}{hint}");
+            }
+            Some(Ok(config)) => {
+                let changes = self.tools.runtime.change(&config);
+                let now = self.tools.runtime.now();
+                if let Some(log) = &self.admin.log {
+                    config.secrets().for_each(crate::log::hide);
+                    log.set(&now.log, &now.daemon);
+                }
+                let list = |keys: &[String]| if keys.is_empty() { "nothing".to_owned() } else { keys.join(", ") };
+                self.admin.say(&format!("SIGHUP: log reopened; configuration: {} changed", list(&changes.applied)));
+                if !changes.waiting.is_empty() {
+                    log::warn!("SIGHUP: {}: a new value takes effect at the next start", changes.waiting.join(", "));
+                }
+            }
+        }
+        self.keeper.ready();
     }
 
     fn interrupt(&self, session: &str, request: &Interrupt) {
@@ -158,6 +251,7 @@ impl ControlThread {
             }
             None => {
                 self.counters.stopping.store(true, Relaxed);
+                self.keeper.notify.stopping(grace + STOP_PATIENCE + END_PATIENCE);
                 let _ = self.script.send(script::Job::Stop);
                 self.stop = Some(Stop { asked, until, told: false, script_ended: false });
             }

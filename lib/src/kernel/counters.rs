@@ -36,6 +36,8 @@ pub(super) struct Counters {
     /// Connections of iopub: one for each client that follows the kernel.
     pub(super) clients: AtomicUsize,
     pub(super) execution_count: AtomicU64,
+    /// Scripts that were executed, remembered or not.
+    pub(super) executions: AtomicU64,
     /// Requests for the script thread that wait, by number, with the type of their reply. Who takes one out answers it.
     waiting: Mutex<BTreeMap<u64, (Parent, &'static str)>>,
     numbers: AtomicU64,
@@ -47,6 +49,14 @@ pub(super) struct Counters {
     pub(super) tools_done: AtomicU64,
     pub(super) tools_failed: AtomicU64,
     faults: Mutex<BTreeMap<&'static str, Counted>>,
+    /// How often the io thread came round.
+    pub(super) beats: AtomicU64,
+    /// Whether a service manager wants to know of changes.
+    pub(super) watched: AtomicBool,
+    /// Whether the control thread was told of a change it has not looked at.
+    pub(super) changed: AtomicBool,
+    /// Milliseconds from the start to the last use.
+    used: AtomicU64,
 }
 
 #[derive(Default)]
@@ -62,6 +72,7 @@ impl Counters {
             started: Instant::now(),
             clients: AtomicUsize::new(0),
             execution_count: AtomicU64::new(0),
+            executions: AtomicU64::new(0),
             waiting: Mutex::default(),
             numbers: AtomicU64::new(0),
             running: Mutex::default(),
@@ -70,6 +81,10 @@ impl Counters {
             tools_done: AtomicU64::new(0),
             tools_failed: AtomicU64::new(0),
             faults: Mutex::new(names.map(|name| (name, Counted::default())).collect()),
+            beats: AtomicU64::new(0),
+            watched: AtomicBool::new(false),
+            changed: AtomicBool::new(false),
+            used: AtomicU64::new(0),
         }
     }
 
@@ -91,6 +106,29 @@ impl Counters {
             counted.logged = Some(Instant::now());
             log::warn!("{} ({} so far)", text(), counted.count);
         }
+    }
+
+    /// Somebody uses the kernel, or did until now.
+    pub(super) fn touch(&self) {
+        self.used.store(self.started.elapsed().as_millis() as u64, Relaxed);
+    }
+
+    /// When somebody last used the kernel.
+    pub(super) fn last_use(&self) -> Instant {
+        self.started + Duration::from_millis(self.used.load(Relaxed))
+    }
+
+    /// Whether a client is connected, or something runs or waits.
+    pub(super) fn is_used(&self) -> bool {
+        self.clients.load(Relaxed) > 0
+            || self.busy()
+            || self.tools_running.load(Relaxed) > 0
+            || !self.waiting().is_empty()
+    }
+
+    /// Whether requests wait although no script runs.
+    pub(super) fn is_unserved(&self) -> bool {
+        !self.waiting().is_empty() && !self.busy()
     }
 
     fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, (Parent, &'static str)>> {
@@ -117,6 +155,7 @@ impl Counters {
     }
 
     pub(super) fn set_running(&self, msg_id: Option<String>) {
+        self.touch();
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = msg_id;
     }
 
@@ -145,6 +184,7 @@ impl Counters {
             "busy": self.busy(),
             "stuck": stuck.is_some_and(|since| since.elapsed() >= STUCK_AFTER),
             "stopping": self.stopping.load(Relaxed),
+            "executions": self.executions.load(Relaxed),
             "execution_count": self.execution_count.load(Relaxed),
             "queue": self.waiting().len(),
             "tools": {
@@ -152,6 +192,7 @@ impl Counters {
                 "done": self.tools_done.load(Relaxed),
                 "failed": self.tools_failed.load(Relaxed),
             },
+            "log": {"lost": crate::log::lost()},
             "errors": errors,
         })
     }

@@ -45,6 +45,7 @@ pub(super) struct Io {
     pub(super) seen: Seen,
     /// Connections of iopub, by their descriptors.
     pub(super) followers: HashSet<u32>,
+    pub(super) guests: Guests,
     /// Messages for iopub that could not be sent yet.
     pub(super) backlog: VecDeque<Vec<Vec<u8>>>,
     /// Since when the head of the backlog waits.
@@ -56,6 +57,10 @@ impl Io {
     pub(super) fn run(&mut self) {
         let mut taken = Vec::new();
         loop {
+            self.counters.beats.fetch_add(1, Relaxed);
+            if self.counters.watched.load(Relaxed) && !self.counters.changed.swap(true, Relaxed) {
+                let _ = self.control.send(control::Job::Changed);
+            }
             let due = self.outbox.take(&mut taken);
             for out in taken.drain(..) {
                 self.send(out);
@@ -155,7 +160,7 @@ impl Io {
         }
     }
 
-    fn dispatch(&self, parent: Parent, message: &Incoming) {
+    fn dispatch(&mut self, parent: Parent, message: &Incoming) {
         let msg_type = &message.header.msg_type;
         let request = match Request::parse(message) {
             Ok(request) => request,
@@ -168,6 +173,14 @@ impl Io {
             && !matches!(request, Request::Status | Request::KernelInfo | Request::Interrupt(_) | Request::Shutdown(_))
         {
             return self.refuse(&parent, msg_type, &Error::new(Class::Remote, "the kernel is shutting down"));
+        }
+        if !matches!(request, Request::Status | Request::KernelInfo) {
+            self.counters.touch();
+        }
+        if !parent.control && !self.admits(&parent.session, &request) {
+            let error = Error::new(Class::Conflict, format!("the kernel has its {} clients", self.guests.capacity))
+                .hint("Wait until one leaves, or raise kernel.max_clients.");
+            return self.refuse(&parent, msg_type, &error);
         }
         match request {
             Request::Tool(request) => self.tools.serve(parent, request),
@@ -203,6 +216,13 @@ impl Io {
                 let _ = self.script.send(script::Job::Request(number, request));
             }
         }
+    }
+
+    /// Whether the client may ask for this. More follow the kernel than it may have: those that came first are served.
+    /// Tools are for everybody, and everybody may learn who is here.
+    fn admits(&mut self, session: &str, request: &Request) -> bool {
+        self.guests.capacity = self.tools.runtime.now().kernel.max_clients;
+        matches!(request, Request::Tool(_) | Request::KernelInfo) || self.guests.admit(session, self.followers.len())
     }
 
     /// Answers with an error; to what is no request, only with busy and idle.
@@ -247,6 +267,7 @@ impl Io {
             _ => false,
         };
         self.counters.clients.store(self.followers.len(), Relaxed);
+        self.counters.touch();
     }
 
     fn send(&mut self, out: Out) {
@@ -306,6 +327,37 @@ fn drain(fd: &OwnedFd) -> usize {
         Ok(count) => count,
         Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => 1,
         Err(_) => 0,
+    }
+}
+
+/// The sessions that are served while there are as many clients as there may be, the one that was quiet longest first.
+/// A connection does not tell whose it is, so one that left is known by that there is room for another.
+#[derive(Default)]
+pub(super) struct Guests {
+    sessions: Vec<String>,
+    /// 0: any number.
+    capacity: usize,
+}
+
+impl Guests {
+    /// Whether `session` is served, with `followers` connections.
+    fn admit(&mut self, session: &str, followers: usize) -> bool {
+        if self.capacity == 0 {
+            return true;
+        }
+        if let Some(at) = self.sessions.iter().position(|known| known == session) {
+            let known = self.sessions.remove(at);
+            self.sessions.push(known);
+            return true;
+        }
+        if followers > self.capacity {
+            return false;
+        }
+        if self.sessions.len() >= self.capacity {
+            self.sessions.drain(..=self.sessions.len() - self.capacity);
+        }
+        self.sessions.push(session.to_owned());
+        true
     }
 }
 

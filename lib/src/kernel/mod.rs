@@ -11,6 +11,7 @@
 //! The life of a request: the io thread verifies and parses it and hands it on; whoever serves it says `busy`, its
 //! output, its reply and, last, `idle`, through the outbox; the io thread sends them in that order.
 
+mod clients;
 mod comm;
 mod control;
 mod counters;
@@ -18,6 +19,7 @@ mod history;
 mod info;
 mod input;
 mod io;
+mod keeper;
 mod look;
 mod outbox;
 mod script;
@@ -27,6 +29,7 @@ mod usage;
 
 use std::collections::{HashSet, VecDeque};
 use std::io::IsTerminal;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -34,9 +37,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
 use crate::daemon::{self, PidFile, raise_open_files, signal_fd};
 use crate::engine;
@@ -45,6 +47,8 @@ use crate::home::{self, Home};
 use crate::protocol::connection::{self, Connection, Transport};
 use crate::protocol::wire::Session;
 use crate::runtime::Runtime;
+
+pub use control::{Admin, Reload};
 
 /// How a kernel is to be reached and known.
 #[derive(Clone, Debug, Default)]
@@ -59,14 +63,16 @@ pub struct Settings {
     pub transport: Option<Transport>,
     /// Address of tcp.
     pub ip: String,
+    /// The address to listen on where the connection file that is given names another, by which clients come.
+    pub bind: Option<IpAddr>,
+    /// Who may connect to ports: addresses and blocks. Empty: this machine.
+    pub clients: Vec<String>,
     /// Shell, iopub, stdin, control, heartbeat; 0: any free port.
     pub ports: Option<[u16; 5]>,
     /// The folder of a private kernel, which ends when its standard input closes.
     pub private: Option<PathBuf>,
     /// Engine: `lua`.
     pub engine: String,
-    /// What running work gets after SIGTERM.
-    pub grace: Duration,
 }
 
 /// A kernel that answers.
@@ -87,16 +93,25 @@ pub struct Ready {
 /// # Errors
 /// `Conflict` when the id or a port is taken, `Absent` for an engine or encryption this build has not, `Denied`,
 /// `Config`, `System`. Nothing is left behind then.
-pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: impl FnOnce(&Ready)) -> Result<()> {
+pub fn serve(
+    settings: &Settings,
+    home: &Home,
+    runtime: &Arc<Runtime>,
+    admin: Admin,
+    ready: impl FnOnce(&Ready),
+) -> Result<()> {
     raise_open_files();
     let mut place = Place::claim(settings, home)?;
     runtime.remember(home, place.store.is_some().then_some(&place.id));
     let signals: Vec<(_, fn() -> control::Job)> = vec![
-        (signal_fd(&[SIGTERM, SIGHUP])?, || control::Job::Terminate),
+        (signal_fd(&[SIGTERM])?, || control::Job::Terminate),
+        (signal_fd(&[SIGHUP])?, || control::Job::Reload),
+        (signal_fd(&[SIGUSR1])?, || control::Job::Dump),
+        (signal_fd(&[SIGUSR2])?, || control::Job::Louder),
         (signal_fd(&[SIGINT])?, || control::Job::Interrupt),
     ];
     let mut context = zmq::Context::new();
-    let (sockets, heartbeat) = sockets::bind(&context, &mut place.connection)?;
+    let (sockets, heartbeat) = place.bind(&context, settings)?;
     let outbox = Arc::new(outbox::Outbox::new(Session::new(&place.connection.key))?);
     let counters = Arc::new(counters::Counters::new());
     let gate = Arc::new(input::Gate::default());
@@ -120,8 +135,7 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
         let control = control_jobs.clone();
         let (connection, store) = (place.connection.clone(), place.store.clone());
         spawn("llmspell-script", move || {
-            let timeout = runtime.config.engines.lua.timeout;
-            let engine = match engine::make(&name, runtime) {
+            let engine = match engine::make(&name, Arc::clone(&runtime)) {
                 Ok(engine) => engine,
                 Err(error) => {
                     let _ = made.send(Err(error));
@@ -140,7 +154,7 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
                 return;
             }
             let abort = None;
-            script::ScriptThread { engine, outbox, counters, gate, info, control, timeout, abort, history }
+            script::ScriptThread { engine, outbox, counters, gate, info, control, runtime, abort, history }
                 .run(&script_queue);
         })?
     };
@@ -159,9 +173,11 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
             gate: Arc::clone(&gate),
             tools: Arc::clone(&tools),
             info,
+            keeper: keeper::Keeper::new(Arc::clone(&counters), Arc::clone(&outbox), interrupter.clone()),
             interrupter,
             script: script_jobs.clone(),
-            grace: settings.grace,
+            admin,
+            private: settings.private.is_some(),
             terminal: settings.private.is_none() && std::io::stdin().is_terminal(),
             stop: None,
             usage: usage::Usage::default(),
@@ -174,6 +190,7 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
     };
     place.publish()?;
     outbox.status(None, "starting");
+    let told = control_jobs.clone();
     let mut io = io::Io {
         sockets,
         outbox,
@@ -186,6 +203,7 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
         parent,
         seen: io::Seen::default(),
         followers: HashSet::new(),
+        guests: io::Guests::default(),
         backlog: VecDeque::new(),
         stalled: None,
     };
@@ -196,6 +214,8 @@ pub fn serve(settings: &Settings, home: &Home, runtime: &Arc<Runtime>, ready: im
         connection_file: place.file.clone(),
         endpoint: place.connection.endpoint(connection::Channel::Shell),
     });
+    let _ = told.send(control::Job::Ready);
+    drop(told);
     io.run();
 
     // The last messages leave while the context ends.
@@ -291,7 +311,7 @@ impl Place {
         }
         if let Some(path) = settings.pid_file.as_ref().filter(|path| !registered || **path != home.pid_file(&id)) {
             let hint = "Give every kernel one of its own: {id} in the path becomes the id.";
-            pid_files.push(PidFile::acquire(path).map_err(|error| match error.class() {
+            pid_files.push(PidFile::acquire_named(path).map_err(|error| match error.class() {
                 Class::Conflict => error.hint(hint),
                 _ => error,
             })?);
@@ -311,6 +331,19 @@ impl Place {
         }
         let store = registered.then(|| home.store_file(&id));
         Ok(Place { id, connection, file, written, folder: None, published: false, store, _pid_files: pid_files })
+    }
+
+    /// The bound sockets. What clients are told of stays as the connection file that was given says.
+    fn bind(&mut self, context: &zmq::Context, settings: &Settings) -> Result<(sockets::Sockets, zmq::Socket)> {
+        let mut local = self.connection.clone();
+        if let Some(ip) = settings.bind.filter(|_| local.transport == Transport::Tcp) {
+            local.ip = ip.to_string();
+        }
+        let clients = clients::Clients::new(local.transport, &local.ip, &settings.clients)?;
+        let bound = sockets::bind(context, &mut local, &clients)?;
+        let ports = connection::Channel::ALL.map(|channel| (channel, local.port(channel)));
+        ports.into_iter().for_each(|(channel, port)| self.connection.set_port(channel, port));
+        Ok(bound)
     }
 
     /// Writes the connection files: from now on clients find the kernel.

@@ -107,6 +107,11 @@ impl Outbox {
         self.wake.as_raw_fd()
     }
 
+    /// Has the io thread come round, with nothing to send.
+    pub(super) fn nudge(&self) {
+        self.tell(&mut self.lock());
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -19,6 +19,7 @@ use super::outbox::{Outbox, Parent};
 use crate::engine::{Args, Completeness, Engine, Inspected, Output, Script, Stream};
 use crate::error::{Class, Error, Result};
 use crate::protocol::content::{ClearOutput, Comm, Display, ErrorContent, Execute, InputRequest, Request};
+use crate::runtime::Runtime;
 
 /// After an error, requests that were sent before it may still arrive for this long; they are aborted too.
 const ABORT_WINDOW: Duration = Duration::from_millis(100);
@@ -38,8 +39,7 @@ pub(super) struct ScriptThread {
     pub(super) gate: Arc<Gate>,
     pub(super) info: Arc<KernelInfo>,
     pub(super) control: Sender<control::Job>,
-    /// Time limit of a script that names none; zero: none.
-    pub(super) timeout: Duration,
+    pub(super) runtime: Arc<Runtime>,
     /// The error behind which requests are aborted.
     pub(super) abort: Option<Abort>,
     pub(super) history: History,
@@ -130,6 +130,7 @@ impl ScriptThread {
 
     fn execute(&mut self, parent: &Parent, request: Execute) {
         self.abort = None;
+        self.counters.executions.fetch_add(1, Relaxed);
         let counts = request.store_history && !request.silent;
         let mut count = self.counters.execution_count.load(Relaxed);
         if !request.silent {
@@ -202,11 +203,12 @@ impl ScriptThread {
 
     pub(super) fn deadline(&self, seconds: Option<f64>) -> Option<Instant> {
         let asked = seconds.filter(|s| *s > 0.0).and_then(|s| Duration::try_from_secs_f64(s).ok());
-        let limit = match (asked, self.timeout.is_zero()) {
+        let longest = self.runtime.now().engines.lua.timeout;
+        let limit = match (asked, longest.is_zero()) {
             (Some(asked), true) => asked,
-            (Some(asked), false) => asked.min(self.timeout),
+            (Some(asked), false) => asked.min(longest),
             (None, true) => return None,
-            (None, false) => self.timeout,
+            (None, false) => longest,
         };
         Instant::now().checked_add(limit)
     }

@@ -4,6 +4,7 @@ use std::os::unix::net::UnixStream;
 
 use zmq::{Context, Socket, SocketEvent, SocketType};
 
+use super::clients::Clients;
 use crate::error::{Class, Error, Result};
 use crate::protocol::connection::{Channel, Connection, SOCKET_PATH_MAX, Transport, free_ports};
 
@@ -33,8 +34,8 @@ pub(super) struct Sockets {
     pub(super) connections: Socket,
 }
 
-/// Binds all five; ports of 0 in `connection` are chosen and written back. The last is the heartbeat's.
-pub(super) fn bind(context: &Context, connection: &mut Connection) -> Result<(Sockets, Socket)> {
+/// Binds all five for `clients`; ports of 0 in `connection` are chosen and written back. The last is the heartbeat's.
+pub(super) fn bind(context: &Context, connection: &mut Connection, clients: &Clients) -> Result<(Sockets, Socket)> {
     if connection.transport == Transport::Ipc {
         let longest = connection.ip.len() + "-65535".len();
         if longest > SOCKET_PATH_MAX {
@@ -46,7 +47,7 @@ pub(super) fn bind(context: &Context, connection: &mut Connection) -> Result<(So
         }
     }
     let make = |kind| context.socket(kind).map_err(|e| zmq_error("socket", e));
-    let heartbeat = make(SocketType::ROUTER)?;
+    let mut heartbeat = make(SocketType::ROUTER)?;
     let mut sockets = Sockets {
         shell: make(SocketType::ROUTER)?,
         iopub: make(SocketType::XPUB)?,
@@ -54,7 +55,7 @@ pub(super) fn bind(context: &Context, connection: &mut Connection) -> Result<(So
         control: make(SocketType::ROUTER)?,
         connections: make(SocketType::PAIR)?,
     };
-    configure(&mut sockets, &heartbeat).map_err(|e| zmq_error("socket options", e))?;
+    configure(&mut sockets, &mut heartbeat, clients).map_err(|e| zmq_error("socket options", e))?;
     let events = i32::from(SocketEvent::ACCEPTED.to_raw() | SocketEvent::DISCONNECTED.to_raw());
     let watched = sockets.iopub.monitor(CONNECTIONS, events).and_then(|()| sockets.connections.connect(CONNECTIONS));
     watched.map_err(|e| zmq_error("socket monitor", e))?;
@@ -72,7 +73,7 @@ pub(super) fn bind(context: &Context, connection: &mut Connection) -> Result<(So
     Ok((sockets, heartbeat))
 }
 
-fn configure(sockets: &mut Sockets, heartbeat: &Socket) -> zmq::Result<()> {
+fn configure(sockets: &mut Sockets, heartbeat: &mut Socket, clients: &Clients) -> zmq::Result<()> {
     for router in [&sockets.shell, &sockets.stdin, &sockets.control] {
         // A client that comes back under its identity takes its connection over.
         router.set_router_handover(true)?;
@@ -86,21 +87,25 @@ fn configure(sockets: &mut Sockets, heartbeat: &Socket) -> zmq::Result<()> {
     // Every subscription is told, also when another client has the same one.
     sockets.iopub.set_xpub_verbose(true)?;
     set_flag(&mut sockets.iopub, zmq_sys::ZMQ_XPUB_NODROP, true)?;
-    for socket in [&sockets.shell, &sockets.iopub, &sockets.stdin, &sockets.control, heartbeat] {
+    let Sockets { shell, iopub, stdin, control, .. } = sockets;
+    for socket in [shell, iopub, stdin, control, heartbeat] {
         socket.set_linger(1000)?;
-        socket.set_ipv6(true)?;
+        clients.guard(socket)?;
     }
     Ok(())
 }
 
-/// Sets an option the zmq crate has no name for.
-#[expect(unsafe_code, reason = "an option of XPUB is missing in the zmq crate")]
+/// Sets a switch the zmq crate has no name for.
 pub(super) fn set_flag(socket: &mut Socket, option: u32, on: bool) -> zmq::Result<()> {
-    let value = i32::from(on);
-    // SAFETY: the socket is open and ours; the option takes an int, whose size is given.
-    let code = unsafe {
-        zmq_sys::zmq_setsockopt(socket.as_mut_ptr(), option as i32, (&raw const value).cast(), size_of::<i32>())
-    };
+    set_option(socket, option, &i32::from(on).to_ne_bytes())
+}
+
+/// Sets an option the zmq crate has no name for.
+#[expect(unsafe_code, reason = "options that are missing in the zmq crate")]
+pub(super) fn set_option(socket: &mut Socket, option: u32, value: &[u8]) -> zmq::Result<()> {
+    // SAFETY: the socket is open and ours; libzmq copies `value`, whose size is given, and checks it.
+    let code =
+        unsafe { zmq_sys::zmq_setsockopt(socket.as_mut_ptr(), option as i32, value.as_ptr().cast(), value.len()) };
     if code == 0 {
         return Ok(());
     }

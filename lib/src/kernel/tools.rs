@@ -62,6 +62,7 @@ impl Tools {
             move |call| run(&registry, &work, call),
             move |result| {
                 this.jobs().remove(&number);
+                this.counters.touch();
                 this.counters.tools_running.fetch_sub(1, Relaxed);
                 this.finish(&parent, &request, begun, result);
                 // Last: with nothing unanswered the kernel may end.
@@ -82,7 +83,7 @@ impl Tools {
     }
 
     fn options(&self, parent: &Parent, request: &Tool) -> Result<CallOptions> {
-        if !self.runtime.config.kernel.tools.enable_tool_cli {
+        if !self.runtime.now().kernel.tools.enable_tool_cli {
             return Err(Error::new(Class::Denied, "tool requests are turned off in this kernel")
                 .hint("Set kernel.tools.enable_tool_cli = true."));
         }

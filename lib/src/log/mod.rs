@@ -15,7 +15,7 @@ use flexi_logger::writers::LogWriter;
 use flexi_logger::{DeferredNow, ErrorChannel, LogSpecification, Logger, LoggerHandle};
 use log::{LevelFilter, Record};
 
-use crate::config::{Daemon, Level, Log, LogFormat};
+use crate::config::{Daemon, Level, Log};
 use crate::error::{Class, Error, Result};
 use file::LogFile;
 use system::{Journal, Stderr, Syslog};
@@ -92,14 +92,37 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Takes levels, format and limits of `config` from now on. Where lines go stays.
-    pub fn set(&self, config: &Log, file: Option<FileSettings>) {
-        self.logger.set_new_spec(levels(config));
+    /// Takes levels, format and limits from now on. Where lines go stays.
+    pub fn set(&self, config: &Log, daemon: &Daemon) {
+        self.logger.set_new_spec(levels(config, None));
         let mut state = self.writer.lock();
-        state.format = config.format;
-        if let (Some(open), Some(settings)) = (&mut state.file, file) {
-            open.set(settings);
+        state.config = config.clone();
+        state.raised = None;
+        if let Some(file) = &mut state.file {
+            file.set(FileSettings::new(PathBuf::new(), daemon, false));
         }
+    }
+
+    /// One level more, and behind the last one those of the configuration again; says which it is.
+    pub fn louder(&self) -> Level {
+        let mut state = self.writer.lock();
+        let configured = state.config.level;
+        state.raised = match state.raised.unwrap_or(configured) {
+            Level::Trace => None,
+            Level::Debug => Some(Level::Trace),
+            _ => Some(Level::Debug),
+        };
+        let (levels, level) = (levels(&state.config, state.raised), state.raised.unwrap_or(configured));
+        drop(state);
+        self.logger.set_new_spec(levels);
+        level
+    }
+
+    /// Writes a line whatever the level: what somebody asked for by a signal.
+    pub fn say(&self, text: &str) {
+        let mut record = Record::builder();
+        record.level(log::Level::Info).target("llmspell::kernel");
+        self.writer.lock().write(&record.args(format_args!("{text}")).build());
     }
 
     /// Opens the file anew: somebody moved it away, or wants to.
@@ -123,7 +146,8 @@ impl Handle {
 /// What the system said of the file, naming it; `Bug` when the log was started before.
 pub fn start(config: &Log, sinks: Sinks) -> Result<Handle> {
     let state = State {
-        format: config.format,
+        config: config.clone(),
+        raised: None,
         line: String::with_capacity(256),
         file: sinks.file.map(LogFile::open).transpose()?,
         // What comes by both ways would stand there twice.
@@ -132,7 +156,7 @@ pub fn start(config: &Log, sinks: Sinks) -> Result<Handle> {
         journal: sinks.journald.then(Journal::default),
     };
     let writer = Arc::new(Writer(Mutex::new(state)));
-    let started = Logger::with(levels(config))
+    let started = Logger::with(levels(config, None))
         .log_to_writer(Box::new(Front(Arc::clone(&writer))))
         .error_channel(ErrorChannel::DevNull)
         .start();
@@ -144,7 +168,9 @@ pub fn start(config: &Log, sinks: Sinks) -> Result<Handle> {
 struct Writer(Mutex<State>);
 
 struct State {
-    format: LogFormat,
+    config: Log,
+    /// The level a signal asked for.
+    raised: Option<Level>,
     line: String,
     file: Option<LogFile>,
     stderr: Option<Stderr>,
@@ -165,12 +191,13 @@ impl State {
         let message = record.args().to_string();
         let message = redact(&message);
         self.line.clear();
-        line::line(self.format, &mut self.line, record, &message);
+        let format = self.config.format;
+        line::line(format, &mut self.line, record, &message);
         if let Some(file) = &mut self.file {
             fine &= file.write(self.line.as_bytes());
         }
         if let Some(stderr) = &self.stderr {
-            fine &= stderr.write(self.format, &self.line, record.level());
+            fine &= stderr.write(format, &self.line, record.level());
         }
         if let Some(syslog) = &mut self.syslog {
             fine &= syslog.write(record, &message);
@@ -199,11 +226,12 @@ impl LogWriter for Front {
     }
 }
 
-fn levels(config: &Log) -> LogSpecification {
+fn levels(config: &Log, raised: Option<Level>) -> LogSpecification {
+    let at_least = |level: Level| filter(raised.map_or(level, |raised| raised.max(level)));
     let mut builder = LogSpecification::builder();
-    builder.default(filter(config.level));
+    builder.default(at_least(config.level));
     for (module, level) in &config.modules {
-        builder.module(module, filter(*level));
+        builder.module(module, at_least(*level));
     }
     builder.build()
 }
@@ -227,7 +255,7 @@ mod tests {
     fn levels_are_those_of_the_module() {
         let mut config = Log { level: Level::Error, ..Log::default() };
         config.modules.insert("llmspell::engine".into(), Level::Debug);
-        let levels = levels(&config);
+        let levels = levels(&config, None);
         assert!(levels.enabled(log::Level::Debug, "llmspell::engine::lua"));
         assert!(!levels.enabled(log::Level::Warn, "llmspell::tools"));
     }

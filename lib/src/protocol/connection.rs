@@ -177,7 +177,9 @@ impl Connection {
             let hint = format!("Whoever can write it can send you elsewhere: chmod 600 {}", path.display());
             return bad(Class::Denied, "others can write it", hint);
         }
-        if meta.mode() & 0o044 != 0 {
+        // A group that root let read it is root's decision: secrets of Kubernetes come so.
+        let readers = if meta.uid() == 0 { 0o004 } else { 0o044 };
+        if meta.mode() & readers != 0 {
             let hint = format!("Whoever reads the key can run code in the kernel: chmod 600 {}", path.display());
             return bad(Class::Denied, "others can read its key", hint);
         }
@@ -231,15 +233,30 @@ impl Connection {
     /// /proc, whether a process of that number does.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        if self.pid_namespace.is_some_and(|namespace| pid_namespace().is_some_and(|ours| ours != namespace)) {
+        if self.is_elsewhere() {
             return false;
         }
-        let Some(pid) = self.pid.filter(|pid| *pid > 1).and_then(rustix::process::Pid::from_raw) else { return false };
+        let Some(pid) = self.process().and_then(rustix::process::Pid::from_raw) else { return false };
         match (&self.started, started(pid.as_raw_nonzero().get())) {
             (Some(then), Some(now)) => *then == now,
             (Some(_), None) if Path::new("/proc/self/stat").exists() => false,
             _ => rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH),
         }
+    }
+
+    /// The PID in it, if it can be that of a kernel: 1 is one only where it is the first process of this container.
+    #[must_use]
+    pub fn process(&self) -> Option<i32> {
+        /// `PROC_PID_INIT_INO`: the name space of the machine itself.
+        const MACHINE: u64 = 0xEFFF_FFFC;
+        let contained = || self.started.is_some() && self.pid_namespace.is_some_and(|namespace| namespace != MACHINE);
+        self.pid.filter(|pid| *pid > 1 || (*pid == 1 && contained() && !self.is_elsewhere()))
+    }
+
+    /// Whether it was written in another PID name space, a container for one, so that its PID means nothing here.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        self.pid_namespace.is_some_and(|namespace| pid_namespace().is_some_and(|ours| ours != namespace))
     }
 
     /// The port of a channel.

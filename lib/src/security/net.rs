@@ -15,7 +15,10 @@ pub(super) fn check(grants: &Grants, host: &str, port: u16) -> Result<Vec<Socket
     let denied = |why: &str| {
         Error::new(Class::Denied, format!("host {host}: {why}")).hint(format!("Allow it with --allow-net={host}."))
     };
-    let forbidden = || Error::new(Class::Denied, format!("host {host}: forbidden by the configuration"));
+    let forbidden = || {
+        Error::new(Class::Denied, format!("host {host}: forbidden by the configuration"))
+            .hint("It is in security.deny_net or tools.http_request.blocked_hosts; take it out there to allow it.")
+    };
     let named = |list: &[String]| list.iter().any(|grant| names_host(grant, &name, port));
     if named(&grants.net_deny) {
         return Err(forbidden());
@@ -54,11 +57,15 @@ pub(super) fn check(grants: &Grants, host: &str, port: u16) -> Result<Vec<Socket
     Ok(addresses)
 }
 
-/// Whether `list`, written as [`Grants::net`], names this host or one of its `addresses`.
-pub fn listed(list: &[String], host: &str, addresses: &[SocketAddr]) -> bool {
-    let port = addresses.first().map_or(0, SocketAddr::port);
-    let named = |grant: &String| parse(host).is_ok_and(|name| names_host(grant, &name, port));
-    list.iter().any(|grant| named(grant) || addresses.iter().any(|address| names_address(grant, address.ip(), port)))
+/// Whether `list`, written as [`Grants::net`], names this host; one that is a name is not looked up.
+pub fn listed(list: &[String], host: &str, port: u16) -> bool {
+    let Ok(name) = parse(host) else { return false };
+    let ip = match &name {
+        Host::Ipv4(ip) => Some(IpAddr::V4(*ip)),
+        Host::Ipv6(ip) => Some(IpAddr::V6(*ip)),
+        Host::Domain(_) => None,
+    };
+    list.iter().any(|grant| names_host(grant, &name, port) || ip.is_some_and(|ip| names_address(grant, ip, port)))
 }
 
 /// A name in lower case without the final dot, or an address in whichever notation.

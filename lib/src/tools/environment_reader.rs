@@ -18,7 +18,7 @@ pub(super) const SPEC: ToolSpec = ToolSpec {
     category: "system",
     summary: "read environment variables the policy allows; lists mask secrets",
     level: Level::Restricted,
-    effects: &[Effect::Environment],
+    effects: &[Effect::ReadEnvironment],
     spellings: &[
         Spelling::Param("name", "variable_name"),
         Spelling::Param("variable", "variable_name"),

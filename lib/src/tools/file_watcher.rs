@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use globset::{GlobBuilder, GlobMatcher};
 use notify::event::{ModifyKind, RenameMode};
 use notify::{Event, EventKind, RecursiveMode, Watcher};
+use rustix::event::PollFlags;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -173,7 +174,9 @@ pub(super) fn run(params: Params, call: &Call) -> Result<Answer> {
     let burst = Duration::from_millis(params.debounce_ms);
     let mut events: Vec<Seen> = Vec::new();
     let ended_by = loop {
-        if !call.readable_by(&[wake.as_fd()], end)? {
+        let ready = call.cancel.poll(&[(wake.as_fd(), PollFlags::IN)], end).map_err(|e| Error::system("poll", e))?;
+        call.check()?;
+        if ready[0].is_empty() {
             break "timeout";
         }
         // The rest of the burst, that is until nothing came for so long.

@@ -1,22 +1,18 @@
-//! `http_request`: one HTTP call with its redirects and retries; the policy is asked about the host of every hop.
-
-mod wire;
+//! `http_request`: one HTTP call with its redirects and retries.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use url::Url;
 
+use super::http::{self, Header, Request, Response};
 use super::{Answer, Call, Effect, Level, Spelling, ToolSpec, example, required, timestamp, yes};
 use crate::config;
 use crate::error::{Class, Error, Result};
-use crate::security::listed;
-use wire::{Request, Response, exchange};
 
 /// The HTTP tool.
 pub(super) const SPEC: ToolSpec = ToolSpec {
@@ -47,10 +43,6 @@ pub(super) const SPEC: ToolSpec = ToolSpec {
         example("a refusal is an answer too", r#"{"input": "$HTTP/status/404"}"#, r#"{"status_code": 404}"#),
     ],
 };
-
-/// Headers that follow from the URL and the body.
-const OWN_HEADERS: &[&str] =
-    &["host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect"];
 
 /// Sends a request; any status is a success of the tool, so look at `status_code`.
 #[derive(Deserialize, JsonSchema)]
@@ -172,50 +164,22 @@ impl Default for Retry {
     }
 }
 
-/// A header to send; a secret one stays with the origin it was meant for.
-struct Header {
-    /// In lower case.
-    name: String,
-    value: String,
-    secret: bool,
-}
-
-/// A prepared call.
-struct Plan {
-    url: Url,
-    method: Method,
-    headers: Vec<Header>,
-    body: Option<Vec<u8>>,
-    follow: bool,
-}
-
-/// The last response with the way to it.
-struct Reached {
-    response: Response,
-    url: Url,
-    redirects: u32,
-}
-
 /// Sends the request.
 pub(super) fn run(params: Params, call: &Call) -> Result<Answer> {
     let settings = &call.settings.http_request;
     let seconds = params.timeout.unwrap_or(settings.timeout_seconds as f64);
-    let mut call = call.clone();
-    if seconds > 0.0 {
-        let limit = Instant::now() + Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(86_400));
-        call.deadline = Some(call.deadline.map_or(limit, |deadline| deadline.min(limit)));
-    }
-    let plan = plan(&params, settings)?;
+    let call = &call.within(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(86_400)));
+    let request = request(&params, &call.settings)?;
     let retry = params.retry.unwrap_or(Retry { max_attempts: 1, ..Retry::default() });
     let longest = Duration::from_millis(retry.max_delay_ms);
     let mut pause = longest.min(Duration::from_millis(retry.initial_delay_ms));
     let mut attempt = 1;
-    let reached = loop {
-        let outcome = follow(&plan, settings, &call);
+    let response = loop {
+        let outcome = request.send(call);
         let wait = match &outcome {
             Err(error) if error.class() == Class::Remote => Some(pause),
-            Ok(reached) if retry.retry_on_status.contains(&reached.response.status) => {
-                let asked = reached.response.header("retry-after").and_then(|value| value.trim().parse().ok());
+            Ok(response) if retry.retry_on_status.contains(&response.status) => {
+                let asked = response.header("retry-after").and_then(|value| value.trim().parse().ok());
                 Some(asked.map_or(pause, Duration::from_secs))
             }
             _ => None,
@@ -232,85 +196,37 @@ pub(super) fn run(params: Params, call: &Call) -> Result<Answer> {
             _ => break outcome?,
         }
     };
-    Ok(answer(reached, plan.method, attempt))
+    Ok(answer(response, params.method, attempt))
 }
 
-fn plan(params: &Params, settings: &config::HttpRequest) -> Result<Plan> {
+fn request(params: &Params, settings: &config::Tools) -> Result<Request> {
     let usage = |text: String| Error::new(Class::Usage, text);
-    let mut url = Url::parse(params.input.trim()).map_err(|e| {
-        usage(format!("input: {:?} is not a URL: {e}", params.input)).hint("It begins with http:// or https://.")
-    })?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(usage(format!("input: {} is neither http nor https", url.scheme())));
-    }
-    let mut headers = Vec::new();
+    let mut request = Request::new(params.method.name(), http::parse(&params.input, "input")?, settings)?;
     for (name, value) in &params.headers {
         let text = match value {
             Value::String(text) => text.clone(),
             Value::Number(_) | Value::Bool(_) => value.to_string(),
             _ => return Err(usage(format!("headers.{name}: not a string"))),
         };
-        headers.push(header(name, &text, false)?);
+        request = request.header(Header::new(name, &text, false)?);
     }
-    // A name and password in the URL are a basic authentication.
-    if !url.username().is_empty() && params.auth.is_none() {
-        headers.push(basic(&decoded(url.username()), &decoded(url.password().unwrap_or_default()))?);
+    for header in params.auth.as_ref().map_or_else(|| Ok(Vec::new()), authenticate)? {
+        request = request.header(header);
     }
-    // Neither has a meaning on the wire.
-    if url.set_username("").is_err() || url.set_password(None).is_err() {
-        return Err(usage("input: has no host".into()));
+    let settings = &settings.http_request;
+    for (name, value) in &settings.default_headers {
+        let header = Header::new(name, value, false).map_err(|e| e.within("tools.http_request.default_headers"))?;
+        request = request.default_header(header);
     }
-    url.set_fragment(None);
-    for made in params.auth.as_ref().map_or_else(|| Ok(Vec::new()), authenticate)? {
-        headers.retain(|header| header.name != made.name);
-        headers.push(made);
-    }
-    let body = params.body.as_ref().filter(|body| !body.is_null()).map(|body| match body {
-        Value::String(text) => (text.clone().into_bytes(), "text/plain; charset=utf-8"),
-        json => (json.to_string().into_bytes(), "application/json"),
-    });
-    let mut default = |name: &str, value: &str| {
-        if headers.iter().all(|header| header.name != name) {
-            headers.push(header(name, value, false)?);
-        }
-        Ok::<_, Error>(())
+    request = match &params.body {
+        None | Some(Value::Null) => request,
+        Some(Value::String(text)) => request.body(text.as_str(), "text/plain; charset=utf-8")?,
+        Some(json) => request.json(json)?,
     };
-    if let Some((_, kind)) = body {
-        default("content-type", kind)?;
+    if !params.follow_redirects {
+        request = request.stay();
     }
-    default("accept", "*/*")?;
-    default("user-agent", &settings.user_agent)?;
-    let body = body.map(|(body, _)| body);
-    Ok(Plan { url, method: params.method, headers, body, follow: params.follow_redirects })
-}
-
-/// A percent-encoded part of a URL as it was meant.
-fn decoded(text: &str) -> String {
-    url::form_urlencoded::parse(format!("x={}", text.replace('+', "%2B")).as_bytes())
-        .next()
-        .map_or_else(String::new, |(_, value)| value.into_owned())
-}
-
-fn header(name: &str, value: &str, secret: bool) -> Result<Header> {
-    let usage = |why: &str| Error::new(Class::Usage, format!("headers.{name}: {why}"));
-    let name = name.to_ascii_lowercase();
-    // RFC 9110, 5.6.2 and 5.5.
-    let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-    if name.is_empty() || !name.chars().all(token) {
-        return Err(usage("not a header name"));
-    }
-    if OWN_HEADERS.contains(&name.as_str()) {
-        return Err(usage("follows from the URL and the body"));
-    }
-    if value.chars().any(|c| c.is_control() && c != '\t') {
-        return Err(usage("has characters a header cannot have"));
-    }
-    let smells = ["authorization", "cookie", "key", "token", "secret"].iter().any(|part| name.contains(part));
-    Ok(Header { name, value: value.to_owned(), secret: secret || smells })
-}
-
-fn basic(username: &str, password: &str) -> Result<Header> {
-    header("authorization", &format!("Basic {}", STANDARD.encode(format!("{username}:{password}"))), true)
+    Ok(request.only(&settings.allowed_hosts))
 }
 
 fn authenticate(auth: &Auth) -> Result<Vec<Header>> {
@@ -318,91 +234,24 @@ fn authenticate(auth: &Auth) -> Result<Vec<Header>> {
         AuthKind::None => Vec::new(),
         AuthKind::Basic => {
             let username = required(auth.username.as_ref(), "auth.username")?;
-            vec![basic(username, auth.password.as_deref().unwrap_or_default())?]
+            vec![Header::basic(username, auth.password.as_deref().unwrap_or_default())?]
         }
         AuthKind::Bearer => {
             let token = required(auth.token.as_ref(), "auth.token")?;
-            vec![header("authorization", &format!("Bearer {token}"), true)?]
+            vec![Header::new("authorization", &format!("Bearer {token}"), true)?]
         }
         AuthKind::ApiKey => {
             let key = required(auth.key.as_ref(), "auth.key")?;
-            vec![header(auth.header_name.as_deref().unwrap_or("x-api-key"), key, true)?]
+            vec![Header::new(auth.header_name.as_deref().unwrap_or("x-api-key"), key, true)?]
         }
         AuthKind::Custom => {
-            auth.headers.iter().map(|(name, value)| header(name, value, true)).collect::<Result<_>>()?
+            auth.headers.iter().map(|(name, value)| Header::new(name, value, true)).collect::<Result<_>>()?
         }
     })
 }
 
-/// Sends `plan` and follows its redirects, each hop as the policy and the settings allow.
-fn follow(plan: &Plan, settings: &config::HttpRequest, call: &Call) -> Result<Reached> {
-    let mut url = plan.url.clone();
-    let mut method = plan.method;
-    let mut body = plan.body.as_deref();
-    let mut headers: Vec<_> = plan.headers.iter().collect();
-    let mut redirects = 0;
-    loop {
-        let addresses = allowed(&url, settings, call)?;
-        let pairs = headers.iter().map(|header| (header.name.as_str(), header.value.as_str())).collect();
-        let request = Request { method: method.name(), url: &url, headers: pairs, body };
-        let response = exchange(&request, &addresses, settings.max_response_size, call)?;
-        let location = match response.status {
-            301 | 302 | 303 | 307 | 308 if plan.follow => response.header("location"),
-            _ => None,
-        };
-        let Some(location) = location else { return Ok(Reached { response, url, redirects }) };
-        redirects += 1;
-        if redirects > settings.max_redirects {
-            return Err(Error::new(
-                Class::Tool,
-                format!("{}: more than {} redirects", plan.url, settings.max_redirects),
-            )
-            .hint("Raise tools.http_request.max_redirects, or set follow_redirects = false."));
-        }
-        let mut next = url
-            .join(location)
-            .map_err(|e| Error::new(Class::Remote, format!("{url}: redirect to {location:?}: {e}")))?;
-        next.set_fragment(None);
-        if !matches!(next.scheme(), "http" | "https") {
-            return Err(Error::new(
-                Class::Denied,
-                format!("{url}: redirect to {}: neither http nor https", next.scheme()),
-            ));
-        }
-        let becomes_get = match response.status {
-            303 => method != Method::Head,
-            301 | 302 => method == Method::Post,
-            _ => false,
-        };
-        if becomes_get {
-            method = Method::Get;
-            body = None;
-            headers.retain(|header| !header.name.starts_with("content-"));
-        }
-        if next.origin() != url.origin() {
-            headers.retain(|header| !header.secret);
-        }
-        url = next;
-    }
-}
-
-/// The checked addresses of `url`.
-fn allowed(url: &Url, settings: &config::HttpRequest, call: &Call) -> Result<Vec<std::net::SocketAddr>> {
-    let host = url.host_str().ok_or_else(|| Error::new(Class::Usage, "input: has no host"))?;
-    let port = url.port_or_known_default().unwrap_or(80);
-    let addresses = call.policy.check_host(host, port)?;
-    let denied = |why: &str| Error::new(Class::Denied, format!("host {host}: {why}"));
-    if listed(&settings.blocked_hosts, host, &addresses) {
-        return Err(denied("in tools.http_request.blocked_hosts"));
-    }
-    if !settings.allowed_hosts.is_empty() && !listed(&settings.allowed_hosts, host, &addresses) {
-        return Err(denied("not in tools.http_request.allowed_hosts"));
-    }
-    Ok(addresses)
-}
-
-fn answer(reached: Reached, method: Method, attempts: u32) -> Answer {
-    let Reached { response, url, redirects } = reached;
+fn answer(response: Response, method: Method, attempts: u32) -> Answer {
+    let (url, redirects) = (&response.url, response.redirects);
     let (body, encoding, text) = body(&response);
     let mut headers = Map::new();
     for (name, value) in &response.headers {
@@ -426,17 +275,8 @@ fn answer(reached: Reached, method: Method, attempts: u32) -> Answer {
 
 /// The body as a value, how it is to be read (`json`, `text`, `base64`), and its text.
 fn body(response: &Response) -> (Value, &'static str, Option<String>) {
-    let kind = response.header("content-type").unwrap_or_default().to_lowercase();
-    let bytes = &response.body;
-    let latin = kind.contains("iso-8859-1") || kind.contains("latin1");
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) => Some(text.to_owned()).filter(|text| !text.contains('\0')),
-        // Its bytes are the first 256 characters of Unicode.
-        Err(_) if latin => Some(bytes.iter().copied().map(char::from).collect()),
-        Err(_) => None,
-    };
-    let Some(text) = text else { return (STANDARD.encode(bytes).into(), "base64", None) };
-    let mime = kind.split(';').next().unwrap_or_default().trim();
+    let Some(text) = response.text() else { return (STANDARD.encode(&response.body).into(), "base64", None) };
+    let mime = response.media_type();
     let json = mime == "application/json" || mime.ends_with("+json");
     match serde_json::from_str(&text) {
         Ok(value) if json => (value, "json", Some(text)),
@@ -524,6 +364,51 @@ mod tests {
     }
 
     #[test]
+    fn packed_bodies_are_unpacked_within_the_limit() {
+        use flate2::{Compression, write};
+        let pack = |text: &[u8]| {
+            let mut gzip = write::GzEncoder::new(Vec::new(), Compression::best());
+            let mut zlib = write::ZlibEncoder::new(Vec::new(), Compression::best());
+            let mut bare = write::DeflateEncoder::new(Vec::new(), Compression::best());
+            gzip.write_all(text).unwrap();
+            zlib.write_all(text).unwrap();
+            bare.write_all(text).unwrap();
+            [("gzip", gzip.finish().unwrap()), ("deflate", zlib.finish().unwrap()), ("deflate", bare.finish().unwrap())]
+        };
+        let get = |coding: &str, body: &[u8]| {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\n\r\n");
+            let address = server(vec![[head.as_bytes(), body].concat()]);
+            run(&local(), json!({"input": format!("http://{address}")}))
+        };
+        for (coding, body) in pack(b"hello") {
+            let got = get(coding, &body).unwrap();
+            assert_eq!((&got["body"], &got["headers"]["content-encoding"]), (&json!("hello"), &Value::Null));
+        }
+        let limit = Tools::default().http_request.max_response_size as usize;
+        for (coding, body) in pack(&vec![0; limit + 1]) {
+            assert!(body.len() < limit / 100);
+            assert_eq!(get(coding, &body).unwrap_err().class(), Class::Tool);
+        }
+        assert_eq!(get("gzip", b"not at all").unwrap_err().class(), Class::Remote);
+        assert_eq!(get("br", b"as it is").unwrap()["body"], "as it is");
+    }
+
+    #[test]
+    fn configured_headers_are_sent_unless_given() {
+        let server = echo::Server::start().unwrap();
+        let mut call = local();
+        let mut settings = Tools::default();
+        settings.http_request.default_headers = [("X-A".into(), "a".into()), ("X-B".into(), "b".into())].into();
+        call.settings = Arc::new(settings);
+        let params = json!({"input": format!("http://{}", server.address), "headers": {"x-b": "c"}});
+        let seen = run(&call, params).unwrap()["body"]["headers"].take();
+        assert_eq!(
+            (&seen["x-a"], &seen["x-b"], &seen["accept-encoding"]),
+            (&json!("a"), &json!("c"), &json!("gzip, deflate"))
+        );
+    }
+
+    #[test]
     fn every_hop_is_checked() {
         for target in [
             "http://127.0.0.2/",
@@ -540,18 +425,6 @@ mod tests {
         let error = run(&call(&[]), json!({"input": "http://127.0.0.1:1/"})).unwrap_err();
         assert_eq!(error.class(), Class::Denied);
         assert_eq!(run(&local(), json!({"input": "ftp://127.0.0.1/"})).unwrap_err().class(), Class::Usage);
-    }
-
-    #[test]
-    fn the_checked_address_is_the_one_connected_to() {
-        // The name leads nowhere; only the address handed over by the check can have been used.
-        let address = echo::Server::start().unwrap();
-        let url = Url::parse(&format!("http://rebinding.invalid:{}/x", address.address.port())).unwrap();
-        let request = Request { method: "GET", url: &url, headers: Vec::new(), body: None };
-        let response = exchange(&request, &[address.address], 10_000, &local()).unwrap();
-        let told: Value = serde_json::from_slice(&response.body).unwrap();
-        assert_eq!(told["headers"]["host"], format!("rebinding.invalid:{}", address.address.port()));
-        assert_eq!(told["path"], "/x");
     }
 
     #[test]
@@ -651,11 +524,7 @@ mod tests {
     fn settings_narrow_and_headers_cannot_be_smuggled() {
         let mut call = local();
         let mut settings = Tools::default();
-        settings.http_request.blocked_hosts = vec!["127.0.0.0/8".into()];
-        call.settings = Arc::new(settings.clone());
-        assert_eq!(run(&call, json!({"input": "http://127.0.0.1:1"})).unwrap_err().class(), Class::Denied);
-        settings.http_request.blocked_hosts.clear();
-        settings.http_request.allowed_hosts = vec!["example.com".into()];
+        settings.http_request.allowed_hosts = vec!["example.com".into(), "10.0.0.0/8".into()];
         call.settings = Arc::new(settings);
         assert_eq!(run(&call, json!({"input": "http://127.0.0.1:1"})).unwrap_err().class(), Class::Denied);
         for headers in [json!({"A": "b\r\nC: d"}), json!({"A b": "c"}), json!({"Host": "x"}), json!({"A": [1]})] {

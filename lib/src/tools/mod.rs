@@ -5,20 +5,24 @@
 //! names the tools that only some builds have.
 
 mod calculator;
+mod cancel;
 mod echo;
+mod environment_reader;
 mod faults;
 mod file_operations;
 mod file_search;
+mod file_watcher;
 mod hash_calculator;
+pub mod http;
 mod http_request;
+pub mod net;
 mod optional;
+pub mod process;
 mod registry;
 mod schema;
-mod environment_reader;
-mod file_watcher;
 mod system_monitor;
 mod text_manipulator;
-mod wait;
+mod validate;
 
 use std::fs::File;
 use std::marker::PhantomData;
@@ -27,11 +31,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use cancel::Cancel;
 pub use registry::{Registry, TestCase};
-pub use wait::Cancel;
 
 use crate::config::Tools;
 use crate::error::{Class, Error, Result};
@@ -105,10 +110,10 @@ pub enum Effect {
     WriteFiles,
     /// Talks to other hosts.
     Network,
-    /// Reads variables of the environment.
-    Environment,
-    /// Starts programs.
-    Programs,
+    /// Runs programs.
+    RunPrograms,
+    /// Reads environment variables.
+    ReadEnvironment,
 }
 
 impl Effect {
@@ -119,8 +124,8 @@ impl Effect {
             Effect::ReadFiles => "read_files",
             Effect::WriteFiles => "write_files",
             Effect::Network => "network",
-            Effect::Environment => "environment",
-            Effect::Programs => "programs",
+            Effect::RunPrograms => "run_programs",
+            Effect::ReadEnvironment => "read_environment",
         }
     }
 }
@@ -213,7 +218,8 @@ impl<P: DeserializeOwned + JsonSchema> Tool for Typed<P> {
     }
 
     fn schema(&self) -> Value {
-        schemars::schema_for!(P).to_value()
+        let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+        settings.into_generator().into_root_schema_for::<P>().to_value()
     }
 
     fn run(&self, params: Value, call: &Call) -> Result<Answer> {
@@ -292,6 +298,27 @@ impl Call {
             Some(deadline) if Instant::now() >= deadline => Err(Error::new(Class::Timeout, "time limit reached")),
             _ => Ok(()),
         }
+    }
+
+    /// The same call with at most `limit` left.
+    #[must_use]
+    pub fn within(&self, limit: Duration) -> Self {
+        let end = Instant::now().checked_add(limit);
+        Call { deadline: [self.deadline, end].into_iter().flatten().min(), ..self.clone() }
+    }
+
+    /// Waits for `wait`, unless the call ends first.
+    ///
+    /// # Errors
+    /// As [`Call::check`].
+    pub fn sleep(&self, wait: Duration) -> Result<()> {
+        let end = Instant::now().checked_add(wait);
+        while end.is_none_or(|end| Instant::now() < end) {
+            self.check()?;
+            let until = [end, self.deadline].into_iter().flatten().min();
+            self.cancel.poll(&[], until).map_err(|e| Error::system("pause", e))?;
+        }
+        self.check()
     }
 
     /// Time left, if there is a limit; zero when it is over.

@@ -5,11 +5,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use heck::ToSnakeCase;
-use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 
 use super::optional::{self, Optional};
 use super::schema::{self, squeeze};
+#[cfg(test)]
+use super::validate;
 use super::{Call, Effect, Spelling, Tool, ToolSpec, echo, faults};
 use crate::error::{Class, Error, Result, nearest};
 use crate::security::{Grants, Policy, Profile};
@@ -22,7 +23,7 @@ pub struct Registry {
 /// A tool with what is made of its parameters when first needed.
 struct Entry {
     tool: Box<dyn Tool>,
-    schema: OnceLock<(Value, Validator)>,
+    schema: OnceLock<Value>,
 }
 
 /// One executed example of a tool.
@@ -92,7 +93,7 @@ impl Registry {
     pub fn info(&self, name: &str) -> Result<Value> {
         let entry = self.find(name)?;
         let spec = entry.spec();
-        let (schema, _) = entry.schema()?;
+        let schema = entry.schema();
         let json = |text: &str| serde_json::from_str::<Value>(text).map_err(|e| Error::new(Class::Bug, e.to_string()));
         let mut examples = Vec::new();
         for example in spec.examples {
@@ -128,7 +129,7 @@ impl Registry {
         let mut found = Vec::new();
         for entry in self.of(category)? {
             let spec = entry.spec();
-            let (schema, _) = entry.schema()?;
+            let schema = entry.schema();
             let names = schema["properties"].as_object().into_iter().flat_map(Map::keys).map(String::as_str);
             let names = names.collect::<Vec<_>>().join(" ");
             let places =
@@ -248,23 +249,19 @@ impl Entry {
         std::iter::once(self.spec().name).chain(self.spec().aliases.iter().copied())
     }
 
-    /// The schema and its validator, made once.
-    fn schema(&self) -> Result<&(Value, Validator)> {
-        if self.schema.get().is_none() {
+    /// The schema, made once.
+    fn schema(&self) -> &Value {
+        self.schema.get_or_init(|| {
             let mut schema = self.tool.schema();
             schema::tidy(&mut schema);
             schema["title"] = self.spec().name.into();
-            let validator = jsonschema::validator_for(&schema)
-                .map_err(|e| Error::new(Class::Bug, format!("{}: schema: {e}", self.spec().name)))?;
-            // Two first calls at once make the same.
-            drop(self.schema.set((schema, validator)));
-        }
-        Ok(self.schema.get().expect("set above"))
+            schema
+        })
     }
 
     fn invoke(&self, params: Value, call: &Call) -> Result<Value> {
         let started = Instant::now();
-        let (schema, validator) = self.schema()?;
+        let schema = self.schema();
         let Value::Object(mut params) = params else {
             return Err(
                 Error::new(Class::Usage, "parameters: not an object").hint(r#"Give them as {"name": value, …}."#)
@@ -272,7 +269,7 @@ impl Entry {
         };
         respell(&mut params, self.spec().spellings, schema)?;
         let params = Value::Object(params);
-        faults::check(validator, schema, self.spec(), &params)?;
+        faults::check(schema, self.spec(), &params)?;
         call.check()?;
         let answer = self.tool.run(params, call).map_err(|error| match error.next_step() {
             None if error.class() == Class::Usage => error.hint(faults::offer(schema)),
@@ -313,7 +310,7 @@ fn respell(params: &mut Map<String, Value>, spellings: &[Spelling], schema: &Val
             }
         }
     }
-    schema::normalise(params, schema);
+    schema::normalise(params, schema, schema);
     Ok(())
 }
 
@@ -395,7 +392,7 @@ mod tests {
         names.sort_unstable();
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
         for entry in &registry.entries {
-            let (schema, _) = entry.schema().unwrap();
+            let schema = entry.schema();
             let info = registry.info(entry.spec().name).unwrap();
             assert_eq!(schema["additionalProperties"], false, "{}", entry.spec().name);
             for row in info["parameters"].as_array().unwrap() {
@@ -410,6 +407,32 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// Every keyword in `schema` is one that is checked or only for readers.
+    fn understood(schema: &Value, at: &str) {
+        let Value::Object(members) = schema else { return };
+        for (name, value) in members {
+            let at = format!("{at}/{name}");
+            assert!(validate::KEYWORDS.contains(&name.as_str()), "{at}");
+            match (name.as_str(), value) {
+                ("properties" | "$defs", Value::Object(schemas)) => {
+                    schemas.iter().for_each(|(name, schema)| understood(schema, &format!("{at}/{name}")));
+                }
+                ("anyOf" | "oneOf" | "allOf" | "prefixItems", Value::Array(schemas)) => {
+                    schemas.iter().for_each(|schema| understood(schema, &at));
+                }
+                ("items" | "additionalProperties", schema) => understood(schema, &at),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn schemas_say_only_what_is_checked() {
+        for entry in &Registry::new().entries {
+            understood(entry.schema(), entry.spec().name);
         }
     }
 

@@ -1,30 +1,18 @@
 //! One request and its response, no redirects: HTTP/1.1 (RFC 9112) over TCP or TLS.
-//!
-//! The connection goes to the very addresses the policy checked, so a name that resolves differently a moment later (DNS
-//! rebinding) gains nothing; for https the certificate has to match the name as well. Proxies of the environment are not
-//! used: they would resolve names beyond the policy's sight.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use url::{Position, Url};
 
 use super::super::Call;
+use super::super::net::{Stream, connect, tls};
 use crate::error::{Class, Error, Result, reason};
 
 /// Longest status line with all headers, bytes.
 const MAX_HEAD: u64 = 256 << 10;
-/// How long one wait for the other side lasts before the next look at the call.
-const PATIENCE: Duration = Duration::from_millis(100);
-/// Time for a connection or an answer when the call has no limit.
-const NO_LIMIT: Duration = Duration::from_secs(3600);
 
 /// What is sent.
-pub(super) struct Request<'a> {
+pub(super) struct Message<'a> {
     pub(super) method: &'a str,
     pub(super) url: &'a Url,
     pub(super) headers: Vec<(&'a str, &'a str)>,
@@ -33,41 +21,39 @@ pub(super) struct Request<'a> {
 
 /// What came back.
 #[derive(Debug, Default)]
-pub(super) struct Response {
+pub(super) struct Answer {
     pub(super) status: u16,
     /// Names in lower case, in the order they came.
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
 }
 
-impl Response {
+impl Answer {
     /// The first header called `name`.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
-/// Sends `request` to `addresses`, in turn until one connects, and reads at most `most` bytes of body.
+/// Sends `request` and reads at most `most` bytes of body.
 ///
 /// # Errors
-/// `Remote` when the other side fails, `Tool` for a body larger than `most`, `Timeout`, `Interrupted`.
-pub(super) fn exchange(request: &Request<'_>, addresses: &[SocketAddr], most: u64, call: &Call) -> Result<Response> {
+/// `Denied`, `Remote` when the other side fails, `Tool` for a body larger than `most`, `Timeout`, `Interrupted`.
+pub(super) fn exchange(request: &Message<'_>, most: u64, call: &Call) -> Result<Answer> {
     // A time limit shows up as whatever broke first; the call knows.
-    talk(request, addresses, most, call).map_err(|fault| call.check().err().unwrap_or(fault))
+    talk(request, most, call).map_err(|fault| call.check().err().unwrap_or(fault))
 }
 
 fn remote(url: &Url, what: impl std::fmt::Display) -> Error {
     Error::new(Class::Remote, format!("{}: {what}", url.origin().ascii_serialization()))
 }
 
-fn talk(request: &Request<'_>, addresses: &[SocketAddr], most: u64, call: &Call) -> Result<Response> {
+fn talk(request: &Message<'_>, most: u64, call: &Call) -> Result<Answer> {
     let fault = |e: io::Error| remote(request.url, reason(&e)).source(e);
-    let stream = connect(addresses, call).map_err(fault)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(fault)?;
-    stream.set_write_timeout(Some(PATIENCE)).map_err(fault)?;
-    let stream = Patient { stream, call };
+    let host = request.url.host_str().unwrap_or_default();
+    let socket = connect(host, request.url.port_or_known_default().unwrap_or(80), call)?;
     let stream: Box<dyn Stream> =
-        if request.url.scheme() == "http" { Box::new(stream) } else { Box::new(tls(request.url, stream)?) };
+        if request.url.scheme() == "http" { Box::new(socket) } else { Box::new(tls(host, socket)?) };
     let mut stream = BufReader::new(stream);
     stream.get_mut().write_all(&message(request)).and_then(|()| stream.get_mut().flush()).map_err(fault)?;
     let mut response = head(&mut stream).map_err(fault)?;
@@ -93,33 +79,16 @@ fn talk(request: &Request<'_>, addresses: &[SocketAddr], most: u64, call: &Call)
     fits(request.url, response, most)
 }
 
-fn too_large(url: &Url, most: u64) -> Error {
+pub(super) fn too_large(url: &Url, most: u64) -> Error {
     Error::new(Class::Tool, format!("{}: the answer is larger than {most} bytes", url.origin().ascii_serialization()))
         .hint("Raise tools.http_request.max_response_size.")
 }
 
-fn fits(url: &Url, response: Response, most: u64) -> Result<Response> {
+fn fits(url: &Url, response: Answer, most: u64) -> Result<Answer> {
     if response.body.len() as u64 > most { Err(too_large(url, most)) } else { Ok(response) }
 }
 
-fn connect(addresses: &[SocketAddr], call: &Call) -> io::Result<TcpStream> {
-    let mut last = io::Error::other("no address");
-    for address in addresses {
-        call.check().map_err(io::Error::other)?;
-        match TcpStream::connect_timeout(address, limit(call)) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-/// Time left, never zero, as the system's timeouts want it.
-fn limit(call: &Call) -> Duration {
-    call.remaining().unwrap_or(NO_LIMIT).clamp(Duration::from_millis(1), NO_LIMIT)
-}
-
-fn message(request: &Request<'_>) -> Vec<u8> {
+fn message(request: &Message<'_>) -> Vec<u8> {
     let url = request.url;
     let host = &url[Position::BeforeHost..Position::AfterPort];
     let path = &url[Position::BeforePath..Position::AfterQuery];
@@ -137,7 +106,7 @@ fn message(request: &Request<'_>) -> Vec<u8> {
 }
 
 /// What Content-Length says: a method that usually has a body says 0 when it has none.
-fn length(request: &Request<'_>) -> Option<usize> {
+fn length(request: &Message<'_>) -> Option<usize> {
     match request.body {
         Some(body) => Some(body.len()),
         None => matches!(request.method, "POST" | "PUT" | "PATCH").then_some(0),
@@ -149,7 +118,7 @@ fn invalid(what: &str) -> io::Error {
 }
 
 /// The status line and the headers of the final answer.
-fn head(stream: &mut impl BufRead) -> io::Result<Response> {
+fn head(stream: &mut impl BufRead) -> io::Result<Answer> {
     let mut stream = stream.take(MAX_HEAD);
     loop {
         let first = line(&mut stream)?;
@@ -165,7 +134,7 @@ fn head(stream: &mut impl BufRead) -> io::Result<Response> {
             headers.push((name.trim().to_lowercase(), value.trim().to_owned()));
         }
         if status >= 200 {
-            return Ok(Response { status, headers, body: Vec::new() });
+            return Ok(Answer { status, headers, body: Vec::new() });
         }
     }
 }
@@ -208,65 +177,6 @@ fn until_end(stream: impl Read, room: u64) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     stream.take(room).read_to_end(&mut body)?;
     Ok(body)
-}
-
-/// A connection that waits in small steps and looks at the call in between.
-struct Patient<'a> {
-    stream: TcpStream,
-    call: &'a Call,
-}
-
-impl Patient<'_> {
-    fn wait<T>(&mut self, mut step: impl FnMut(&mut TcpStream) -> io::Result<T>) -> io::Result<T> {
-        loop {
-            self.call.check().map_err(io::Error::other)?;
-            match step(&mut self.stream) {
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
-                done => return done,
-            }
-        }
-    }
-}
-
-impl Read for Patient<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.wait(|stream| stream.read(buffer))
-    }
-}
-
-impl Write for Patient<'_> {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.wait(|stream| stream.write(buffer))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
-    }
-}
-
-/// Either kind of connection.
-trait Stream: Read + Write {}
-
-impl<T: Read + Write> Stream for T {}
-
-/// Speaks TLS over `stream`; the handshake happens with the first byte written.
-fn tls<'a>(url: &Url, stream: Patient<'a>) -> Result<StreamOwned<ClientConnection, Patient<'a>>> {
-    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    let fault = |e: rustls::Error| remote(url, e.to_string());
-    if CONFIG.get().is_none() {
-        let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        let config = ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
-            .with_safe_default_protocol_versions()
-            .map_err(fault)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        // Two first calls at once make the same.
-        drop(CONFIG.set(config.into()));
-    }
-    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
-    let name = ServerName::try_from(host).map_err(|e| remote(url, e))?;
-    let config = Arc::clone(CONFIG.get().expect("set above"));
-    Ok(StreamOwned::new(ClientConnection::new(config, name).map_err(fault)?, stream))
 }
 
 #[cfg(test)]
