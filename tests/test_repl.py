@@ -300,6 +300,8 @@ def test_a_busy_kernel_does_not_hold_the_console_up(sit, kernel):
     # What it typed waits for its turn, and can be stopped without stopping the other.
     console.type("1 + 1")
     console.sees("\x1b[?2004l")
+    while not one.status()["queue"]:
+        pass
     console.child.sendintr()
     assert "interrupted" in console.prompt()
     assert one.status()["busy"]
