@@ -181,6 +181,15 @@ def test_input_without_allow_stdin_is_an_error(client):
     assert cell.reply["status"] == "error" and cell.reply["ename"] == "DeniedError", cell.reply
 
 
+def test_a_password_is_asked_for_as_one(client):
+    cell = Cell(client, "return #io.read_password(), #io.read_password('key: ')", answer=["hunter2", ""])
+    assert cell.reply["status"] == "ok", cell.reply
+    assert cell.prompts == [{"prompt": "Password: ", "password": True}, {"prompt": "key: ", "password": True}]
+    cell = Cell(client, "return io.read_password()", allow_stdin=False)
+    assert cell.reply["ename"] == "DeniedError" and "does not answer questions" in cell.reply["evalue"], cell.reply
+    assert "allow_stdin" in cell.reply["hint"]
+
+
 def test_an_answer_nobody_asked_for_or_of_somebody_else_is_dropped(kernel):
     one = kernel()
     wire, other = one.wire(), one.wire()

@@ -71,11 +71,24 @@ def test_values_have_all_their_forms(wire):
     _, messages = wire.execute("{{n = 1, s = '<i>'}, {n = 2}}")
     [(kind, content)] = shown(messages)
     assert kind == "execute_result"
-    assert content["data"]["application/json"] == [{"n": 1, "s": "<i>"}, {"n": 2}]
+    # JupyterLab prefers application/json to text/html: a table for people has its JSON under a type of ours.
+    assert set(content["data"]) == {"text/plain", "text/html", "application/vnd.llmspell.table+json"}
+    assert content["data"]["application/vnd.llmspell.table+json"] == [{"n": 1, "s": "<i>"}, {"n": 2}]
     assert content["data"]["text/plain"] == '{{n = 1, s = "<i>"}, {n = 2}}'
     assert "<td>&lt;i&gt;</td>" in content["data"]["text/html"]
     _, messages = wire.execute("{a = 1}")
     assert set(shown(messages)[0][1]["data"]) == {"text/plain", "application/json"}
+
+
+def test_a_displayed_table_is_html_and_its_value_reaches_programs(run, kernel):
+    one = kernel()
+    rows = "{{n = 1}, {n = 2}}"
+    for code, types in [(f"display({rows})", {"text/plain", "text/html", "application/vnd.llmspell.table+json"}),
+                        (f"Display.table({rows})", {"text/plain", "text/html"})]:
+        [(_, content)] = shown(one.wire().execute(code)[1])
+        assert set(content["data"]) == types, code
+    for where in ([], ["--kernel", one.id]):
+        assert run("run", *where, "--json", "-e", rows).json()["result"] == [{"n": 1}, {"n": 2}]
 
 
 def test_errors_are_coloured_in_the_traceback_only(wire):

@@ -180,7 +180,7 @@ def test_head(place, where):
     assert (done.stdout, done.stderr) == (b"1\n0\n", b"")
 
 
-@pytest.mark.parametrize("args", [[], ["--nonsense"], ["--timeout", "soon", "-e", "1"], ["--engine", "cobol", "-e", "1"], ["-q", "-v", "-e", "1"]])
+@pytest.mark.parametrize("args", [["--nonsense"], ["--timeout", "soon", "-e", "1"], ["--engine", "cobol", "-e", "1"], ["-q", "-v", "-e", "1"]])
 def test_usage(run, args):
     done = run("run", *args)
     assert (done.code, done.out) == (2, "") and done.err.startswith("llmspell-run: ")

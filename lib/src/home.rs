@@ -99,6 +99,12 @@ impl Home {
         self.store_dir().join(format!("{id}.db"))
     }
 
+    /// What was typed at the console.
+    #[must_use]
+    pub fn history_file(&self) -> PathBuf {
+        self.root.join("history")
+    }
+
     /// Log file of the kernel called `id`.
     #[must_use]
     pub fn log_file(&self, id: &str) -> PathBuf {

@@ -43,8 +43,8 @@ pub(crate) enum Script {
     Stdin,
     /// `--execute`.
     Code(String),
-    /// None, which only `--trust` allows.
-    None,
+    /// Nowhere said: typed at a terminal, else from standard input.
+    Unsaid,
 }
 
 /// Everything the rows below can write to.
@@ -94,8 +94,7 @@ fn make(draft: Draft) -> Result<Args> {
         (Some(code), _) => Script::Code(code),
         (None, Some(file)) if file == "-" => Script::Stdin,
         (None, Some(file)) => Script::File(file.into()),
-        (None, None) if trust => Script::None,
-        (None, None) => return Err(Error::new(Class::Usage, "FILE is missing")),
+        (None, None) => Script::Unsaid,
     };
     if target != Target::Unsaid && permissions != Permissions::default() {
         return Err(Error::new(Class::Usage, "permissions: a running kernel has its own")
@@ -105,10 +104,14 @@ fn make(draft: Draft) -> Result<Args> {
 }
 
 /// The parser, `--help`, the page and completions all read this.
-pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-run", "run a script")
+pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-run", "run a script, or a console")
     .about(&[
         "Runs the script FILE, or what `--execute` gives, in this process or in a running kernel. What the script \
          prints goes to standard output; everything else goes to standard error.",
+        "Without FILE, at a terminal, it is a console, with `--kernel` beside the other clients of a kernel: it reads a line, or as many as belong together, runs them, shows \
+         their value and reads on. TAB completes, `NAME?` tells what is known of a name, Ctrl-C stops what runs or \
+         clears the line, and `.help` lists the rest. What was typed is kept in `~/.llmspell/history`. When standard \
+         input is no terminal, the script is read from there.",
         "Everything after FILE belongs to the script, flags or not: a Lua script finds it in the table `arg`, with \
          its own name at 0.",
         "A script may compute and use the tools the configuration allows. What else it may do is said by the \
@@ -116,7 +119,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-run", "run a
         "A project's `./llmspell.toml` may narrow what is allowed and choose models. Anything more waits until you \
          trust it with `--trust`.",
     ])
-    .synopsis(&["[FLAGS] FILE [ARG...]", "[FLAGS] -e CODE [ARG...]"])
+    .synopsis(&["[FLAGS] FILE [ARG...]", "[FLAGS] -e CODE [ARG...]", "[FLAGS]"])
     .flags(&[
         Group::new(
             "Script",
@@ -171,7 +174,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-run", "run a
             Ok(())
         })
         .optional()
-        .doc("The script. With `-` it is read from standard input."),
+        .doc("The script. With `-` it is read from standard input; without, at a terminal, it is typed."),
         Operand::new("ARG", |draft: &mut Draft, value| {
             draft.arguments.push(value.into_os());
             Ok(())
@@ -182,6 +185,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-run", "run a
     ])
     .flags_end_at_operands()
     .make(make)
+    .topics(&[("COMMANDS OF THE CONSOLE", crate::console::COMMANDS), ("KEYS OF THE CONSOLE", crate::console::KEYS)])
     .environment(&[
         ("LLMSPELL_HOME", "The folder of all files instead of `~/.llmspell`."),
         ("NO_COLOR", "If not empty, nothing is coloured."),
@@ -189,6 +193,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-run", "run a
     .files(&[
         ("~/.llmspell/config.toml", "The user's configuration."),
         ("./llmspell.toml", "The project's configuration."),
+        ("~/.llmspell/history", "What was typed at the console, the last 10,000 inputs."),
         ("~/.llmspell/kernel/ID.json", "The connection file of the kernel ID."),
     ])
     .examples(&[
@@ -255,10 +260,9 @@ mod tests {
     }
 
     #[test]
-    fn no_script_is_an_error_unless_the_project_is_trusted() {
-        let error = args(&CLI, [""; 0]).unwrap_err();
-        assert_eq!((error.text(), error.next_step()), ("FILE is missing", Some("Try `llmspell-run --help`.")));
-        assert_eq!(run(&["--trust"]).script, Script::None);
+    fn without_a_script_the_console_or_standard_input_is_meant() {
+        assert_eq!(run(&[]).script, Script::Unsaid);
+        assert_eq!(run(&["--trust"]).script, Script::Unsaid);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use llmspell::cli::{is_closed_output, output_error, report};
@@ -13,6 +13,7 @@ use llmspell::error::{Class, Error, Result};
 use llmspell::protocol::content::Display;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -25,16 +26,41 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// Our own streams as a script's.
 pub(crate) struct Local {
     out: Mutex<Gathered>,
-    terminal: bool,
+    /// How often is written.
+    pace: Pace,
     input: Mutex<BufReader<File>>,
-    /// Readable once the user wants to stop.
+    /// Readable once the user wants the script to stop,
     stop: OwnedFd,
+    /// and what makes it so.
+    tell: OwnedFd,
+    run: Mutex<Run>,
+}
+
+/// When output is written.
+#[derive(Clone, Copy, PartialEq)]
+enum Pace {
+    Full,
+    Lines,
+    /// At once: somebody watches.
+    Live,
+}
+
+/// The script that runs, if one does.
+#[derive(Default)]
+struct Run {
+    /// Counts them.
+    number: u64,
+    interrupter: Option<Interrupter>,
     deadline: Option<Instant>,
 }
 
 struct Gathered {
     bytes: Vec<u8>,
     progress: Progress,
+    /// Whether what was written last does not end its line.
+    open_line: bool,
+    /// What the script proposed as the next input.
+    next_input: Option<String>,
     /// What is kept instead of being written, for `--json`: stdout and stderr.
     kept: Option<[Vec<u8>; 2]>,
     /// Whether nobody reads our standard output any more.
@@ -42,26 +68,43 @@ struct Gathered {
 }
 
 impl Local {
-    /// Streams that are written to, or with `keep` only gathered, and what tells them that the user wants to stop.
-    /// The descriptor is to be dropped at the first wish.
-    pub(crate) fn new(keep: bool, deadline: Option<Instant>) -> Result<(Arc<Self>, OwnedFd)> {
-        let (stop, tell) = rustix::pipe::pipe().map_err(|e| Error::system("pipe", e.into()))?;
+    /// Streams that are written to, or with `keep` only gathered; `live`: for somebody who watches.
+    pub(crate) fn new(keep: bool, live: bool) -> Result<Arc<Self>> {
+        let (stop, tell) = rustix::pipe::pipe_with(PipeFlags::NONBLOCK).map_err(|e| Error::system("pipe", e.into()))?;
         let local = Local {
             out: Mutex::new(Gathered {
                 bytes: Vec::new(),
                 progress: Progress::default(),
+                open_line: false,
+                next_input: None,
                 kept: keep.then(Default::default),
                 closed: false,
             }),
-            terminal: std::io::stdout().is_terminal(),
+            pace: match std::io::stdout().is_terminal() {
+                _ if live => Pace::Live,
+                true => Pace::Lines,
+                false => Pace::Full,
+            },
             input: Mutex::new(standard_input()?),
             stop,
-            deadline,
+            tell,
+            run: Mutex::default(),
         };
-        Ok((Arc::new(local), tell))
+        Ok(Arc::new(local))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Gathered> {
+    /// A script begins: wishes to stop were for others.
+    pub(crate) fn begin(&self, interrupter: Interrupter, deadline: Option<Instant>) {
+        let mut run = self.run();
+        drain(&self.stop);
+        *run = Run { number: run.number + 1, interrupter: Some(interrupter), deadline };
+    }
+
+    fn run(&self) -> MutexGuard<'_, Run> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Gathered> {
         self.out.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -80,9 +123,19 @@ impl Local {
         self.lock().closed
     }
 
-    /// Ends what is drawn in place.
-    pub(crate) fn end(&self) {
-        self.lock().progress.end();
+    /// The script ended: so does what is drawn in place. Whether the last line is still open.
+    pub(crate) fn end(&self) -> bool {
+        if self.pace == Pace::Live {
+            self.run().interrupter = None;
+        }
+        let mut out = self.lock();
+        out.progress.end();
+        std::mem::take(&mut out.open_line)
+    }
+
+    /// What the script proposed as the next input.
+    pub(crate) fn next_input(&self) -> Option<String> {
+        self.lock().next_input.take()
     }
 
     /// What was kept: stdout and stderr.
@@ -104,10 +157,18 @@ impl Output for Local {
         if out.progress.hide() {
             out.write_out(&self.stop)?;
         }
+        if let Some(last) = bytes.last() {
+            out.open_line = *last != b'\n';
+        }
         match stream {
             Stream::Stdout => {
                 out.bytes.extend_from_slice(bytes);
-                if out.bytes.len() >= BUFFER || self.terminal && bytes.contains(&b'\n') {
+                let now = match self.pace {
+                    Pace::Full => false,
+                    Pace::Lines => bytes.contains(&b'\n'),
+                    Pace::Live => true,
+                };
+                if now || out.bytes.len() >= BUFFER {
                     out.write_out(&self.stop)?;
                 }
                 Ok(())
@@ -147,8 +208,20 @@ impl Output for Local {
     fn input(&self, prompt: &str, password: bool) -> Result<Option<String>> {
         self.write(Stream::Stdout, prompt.as_bytes())?;
         self.flush()?;
+        let deadline = self.run().deadline;
         let mut input = self.input.lock().unwrap_or_else(PoisonError::into_inner);
-        ask(&mut input, password, &self.stop, self.deadline)
+        let answer = ask(&mut input, password, &self.stop, deadline);
+        // The end of the line was typed.
+        self.lock().open_line = false;
+        answer
+    }
+
+    fn next_input(&self, text: &str, _replace: bool) -> Result<()> {
+        if self.pace != Pace::Live {
+            return Err(Error::new(Class::Denied, "set_next_input: only the console has a next input"));
+        }
+        self.lock().next_input = Some(text.to_owned());
+        Ok(())
     }
 }
 
@@ -285,6 +358,12 @@ impl Asker {
         new
     }
 
+    /// The question is no longer open.
+    pub(crate) fn give_up(&mut self) {
+        self.open = None;
+        self.line.clear();
+    }
+
     /// The answer, if all of it is there; `Some(None)` at the end of input.
     pub(crate) fn answer(&mut self) -> Result<Option<Option<String>>> {
         while !self.input.buffer().is_empty() || is_readable(self.input.get_ref()) {
@@ -338,35 +417,64 @@ impl Drop for Silence {
     }
 }
 
-/// Makes Ctrl-C and SIGTERM stop the script. A second one ends the process, and so does a script that does not stop
-/// within [`PATIENCE`] of the first one or of its deadline.
-pub(crate) fn stop_on_signal(interrupter: Interrupter, local: Arc<Local>, tell: OwnedFd) -> Result<()> {
+/// Makes Ctrl-C and SIGTERM stop the script that runs. A second one ends the process, and so does a script that does not
+/// stop within [`PATIENCE`] of the first one or of its deadline.
+///
+/// At the console the user is asked before: only a wish after [`PATIENCE`] ends the process, and none does while no script runs.
+pub(crate) fn stop_on_signal(local: Arc<Local>) -> Result<()> {
     let signals = signal_fd(&[SIGINT, SIGTERM])?;
+    let console = local.pace == Pace::Live;
     let watch = move || {
-        let mut tell = Some(tell);
-        let mut limit = local.deadline.and_then(|deadline| Some((deadline.checked_add(PATIENCE)?, Class::Timeout)));
+        // The script that was told to stop; whether it had its time.
+        let (mut told, mut stubborn) = (0, false);
+        let deadline = local.run().deadline.filter(|_| !console);
+        let mut limit = deadline.and_then(|deadline| Some((deadline.checked_add(PATIENCE)?, Class::Timeout)));
         loop {
             let left = limit.map(|(at, _)| at.saturating_duration_since(Instant::now()));
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-            match poll(&mut [PollFd::new(&signals, PollFlags::IN)], timeout.as_ref()) {
+            let ready = poll(&mut [PollFd::new(&signals, PollFlags::IN)], timeout.as_ref());
+            let (number, interrupter) = {
+                let run = local.run();
+                (run.number, run.interrupter.clone())
+            };
+            match ready {
                 Err(_) => {}
                 Ok(0) => match limit.take() {
-                    Some((_, class)) if interrupter.0.pending_since().is_some() => local.give_up(class),
+                    Some((_, class)) if interrupter.is_some_and(|i| i.0.pending_since().is_some()) => {
+                        if !console {
+                            local.give_up(class);
+                        }
+                        stubborn = told == number;
+                        let _ =
+                            std::io::stderr().write_all(b"\nthe script does not stop; Ctrl-C again ends the console\n");
+                    }
                     _ => {}
                 },
                 Ok(_) => {
-                    let _ = rustix::io::read(&signals, &mut [0; 16]);
-                    if tell.take().is_none() {
-                        local.give_up(Class::Interrupted);
+                    drain(&signals);
+                    let again = told == number;
+                    match interrupter {
+                        Some(_) if again && (stubborn || !console) => local.give_up(Class::Interrupted),
+                        Some(_) if again => {}
+                        Some(interrupter) => {
+                            (told, stubborn) = (number, false);
+                            limit = Some((Instant::now() + PATIENCE, Class::Interrupted));
+                            let _ = rustix::io::write(&local.tell, b"!");
+                            interrupter.0.interrupt(Reason::Interrupt);
+                        }
+                        None => {}
                     }
-                    limit = Some((Instant::now() + PATIENCE, Class::Interrupted));
-                    interrupter.0.interrupt(Reason::Interrupt);
                 }
             }
         }
     };
     std::thread::Builder::new().name("llmspell-signals".into()).spawn(watch).map_err(|e| Error::system("thread", e))?;
     Ok(())
+}
+
+/// Takes out of `fd`, which does not wait, what is there.
+pub(crate) fn drain(fd: &OwnedFd) {
+    while rustix::io::read(fd, &mut [0; 64]).is_ok_and(|count| count > 0) {}
 }
 
 /// Becomes readable at every Ctrl-C or SIGTERM.

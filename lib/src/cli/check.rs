@@ -88,7 +88,8 @@ fn command_complaints<D, A>(trail: &Trail<D, A>) -> Vec<String> {
     ask(command.operands.iter().all(|row| is_prose(row.doc)), "an operand's doc is no prose");
     ask(command.operands.iter().rev().skip(1).all(|row| !row.repeated), "only the last operand may be repeated");
     ask(command.operands.is_sorted_by_key(|row| row.optional), "an operand that must be there after one that may");
-    let rows = command.signals.iter().chain(command.environment).chain(command.files);
+    let topics = command.topics.iter().flat_map(|(_, rows)| *rows);
+    let rows = command.signals.iter().chain(command.environment).chain(command.files).chain(topics);
     ask(rows.into_iter().all(|(_, text)| is_prose(text)), "a row is no prose that ends with a full stop");
     for example in command.examples {
         ask(is_prose(example.title), "an example's title is no prose that ends with a full stop");

@@ -31,6 +31,7 @@ pub(super) fn page<D, A>(program: &'static Command<D, A>) -> String {
         page += &format!(".SS {}\n", group.title);
         group.flags.iter().for_each(|flag| page += &option(flag));
     }
+    program.topics.iter().for_each(|(title, topic)| page += &rows(title, topic.iter().copied()));
     page += &rows("SIGNALS", program.signals.iter().copied());
     page += &rows("ENVIRONMENT", program.environment.iter().copied());
     page += &rows("FILES", program.files.iter().copied());

@@ -27,6 +27,7 @@ pub struct Command<D: 'static, A: 'static> {
     pub(super) signals: &'static [(&'static str, &'static str)],
     pub(super) environment: &'static [(&'static str, &'static str)],
     pub(super) files: &'static [(&'static str, &'static str)],
+    pub(super) topics: &'static [(&'static str, &'static [(&'static str, &'static str)])],
     pub(super) examples: &'static [Example],
     pub(super) see_also: &'static [&'static str],
 }
@@ -48,6 +49,7 @@ impl<D, A> Command<D, A> {
             signals: &[],
             environment: &[],
             files: &[],
+            topics: &[],
             examples: &[],
             see_also: &[],
         }
@@ -127,6 +129,13 @@ impl<D, A> Command<D, A> {
     #[must_use]
     pub const fn files(mut self, rows: &'static [(&'static str, &'static str)]) -> Self {
         self.files = rows;
+        self
+    }
+
+    /// Sections of the page alone: a title, and names with a sentence each.
+    #[must_use]
+    pub const fn topics(mut self, topics: &'static [(&'static str, &'static [(&'static str, &'static str)])]) -> Self {
+        self.topics = topics;
         self
     }
 

@@ -180,6 +180,12 @@ impl Client {
         Ok(())
     }
 
+    /// What the kernel is called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// What the kernel said of itself: a `kernel_info_reply`.
     #[must_use]
     pub fn info(&self) -> &Map<String, Value> {
@@ -192,6 +198,19 @@ impl Client {
     /// `Remote` when the kernel dies, `Interrupted` when the user gives up, and what the handler returns.
     pub fn execute(&mut self, request: &Execute, watch: &mut Watch<'_>) -> Result<Map<String, Value>> {
         self.request(Channel::Shell, "execute_request", request, watch)
+    }
+
+    /// Asks about code: `is_complete_request`, `complete_request`, `inspect_request`. The kernel answers between scripts, so
+    /// this waits no longer than `limit`.
+    ///
+    /// # Errors
+    /// `Timeout` when a script ran all the time, what the reply says, and as [`Client::execute`].
+    pub fn look<C: Serialize>(&mut self, msg_type: &str, content: &C, limit: Duration) -> Result<Map<String, Value>> {
+        let deadline = Some(Instant::now() + limit);
+        let mut watch = Watch { on_event: &mut |_| Ok(None), stop: None, input: None, deadline };
+        let reply = self.request(Channel::Shell, msg_type, content, &mut watch)?;
+        // An `is_complete_reply` has a status of its own.
+        if reply.get("status").is_some_and(|status| status == "error") { reply_or_error(reply) } else { Ok(reply) }
     }
 
     /// Asks for a tool. Progress goes to the watch if the client was opened with output.
@@ -413,6 +432,27 @@ impl Client {
         Error::new(Class::Remote, format!("kernel {}: went away", self.name))
             .hint("It was stopped or it crashed: its log tells. Nothing of this request can be recovered.")
     }
+}
+
+/// Waits until the kernel that wrote `file` ends, or cannot be reached. Blocks: for a thread of its own.
+///
+/// # Errors
+/// When it cannot be watched.
+pub fn wait_for_end(file: &Path) -> Result<()> {
+    let connection = Connection::read(file)?;
+    let wire = |error: zmq::Error| Error::new(Class::System, format!("watching a kernel: {}", error.message()));
+    let context = Context::new();
+    // Says nothing, so the kernel does not count it.
+    let socket = context.socket(SocketType::DEALER).map_err(wire)?;
+    socket.set_linger(0).map_err(wire)?;
+    socket.set_ipv6(true).map_err(wire)?;
+    let events =
+        SocketEvent::CONNECT_RETRIED.to_raw() | SocketEvent::CLOSED.to_raw() | SocketEvent::DISCONNECTED.to_raw();
+    socket.monitor("inproc://end-monitor", i32::from(events)).map_err(wire)?;
+    let monitor = context.socket(SocketType::PAIR).map_err(wire)?;
+    monitor.connect("inproc://end-monitor").map_err(wire)?;
+    socket.connect(&connection.endpoint(Channel::Heartbeat)).map_err(wire)?;
+    multipart::receive(&monitor, 0).map(drop).map_err(wire)
 }
 
 fn gone(name: &str, file: &Path) -> Error {

@@ -42,6 +42,19 @@ pub fn jupyter_parent() -> Option<OwnedFd> {
     rustix::process::pidfd_open(parent, rustix::process::PidfdFlags::NONBLOCK).ok()
 }
 
+/// Takes away what a library made of `signal`: it does again what it does by default, until [`signal_fd`] is asked for it.
+///
+/// # Errors
+/// `System` for what is no signal.
+#[expect(unsafe_code, reason = "no safe crate takes a foreign handler away")]
+pub fn default_action(signal: i32) -> Result<()> {
+    // SAFETY: the default action is no function of ours.
+    if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
+        return Err(Error::system(format!("signal {signal}"), std::io::Error::last_os_error()));
+    }
+    Ok(())
+}
+
 /// Raises the soft limit of open files to the hard one: every client takes several.
 pub fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);

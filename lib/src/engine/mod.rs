@@ -269,14 +269,23 @@ pub struct Shown {
     pub html: Option<String>,
 }
 
+/// The JSON of a value that is a table for people: under JSON's own type JupyterLab would show a tree of it instead.
+pub const TABLE_JSON: &str = "application/vnd.llmspell.table+json";
+
 impl Shown {
+    /// The MIME type of its JSON.
+    #[must_use]
+    pub fn json_type(&self) -> &'static str {
+        if self.html.is_some() { TABLE_JSON } else { "application/json" }
+    }
+
     /// As a MIME bundle.
     #[must_use]
     pub fn bundle(&self) -> Map<String, Value> {
         let mut bundle = Map::new();
         bundle.insert("text/plain".into(), self.text.clone().into());
         if let Some(json @ (Value::Object(_) | Value::Array(_))) = &self.json {
-            bundle.insert("application/json".into(), json.clone());
+            bundle.insert(self.json_type().into(), json.clone());
         }
         if let Some(html) = &self.html {
             bundle.insert("text/html".into(), html.clone().into());

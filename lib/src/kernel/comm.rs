@@ -31,7 +31,6 @@ impl ScriptThread {
             gate: Arc::clone(&self.gate),
             parent: parent.clone(),
             silent: false,
-            allow_stdin: false,
             deadline,
             payload: Arc::new(Mutex::default()),
         });

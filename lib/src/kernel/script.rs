@@ -151,7 +151,6 @@ impl ScriptThread {
             gate: Arc::clone(&self.gate),
             parent: parent.clone(),
             silent: request.silent,
-            allow_stdin: request.allow_stdin,
             deadline,
             payload: Arc::clone(&payload),
         });
@@ -274,7 +273,6 @@ pub(super) struct Requester {
     pub(super) gate: Arc<Gate>,
     pub(super) parent: Parent,
     pub(super) silent: bool,
-    pub(super) allow_stdin: bool,
     pub(super) deadline: Option<Instant>,
     /// For the reply.
     pub(super) payload: Arc<Mutex<Vec<Value>>>,
@@ -315,10 +313,6 @@ impl Output for Requester {
     }
 
     fn input(&self, prompt: &str, password: bool) -> Result<Option<String>> {
-        if !self.allow_stdin {
-            return Err(Error::new(Class::Denied, "input: this client does not answer questions")
-                .hint("Send execute_request with allow_stdin = true."));
-        }
         let question = InputRequest { prompt: prompt.into(), password };
         self.gate.wait(&self.parent.session, self.deadline, || self.outbox.ask(&self.parent, &question))
     }

@@ -150,6 +150,11 @@ pub(super) const API: &[Entry] = &[
         "(…) → …",
         "Reads from the default input: `l` a line, `L` with its newline, `n` a number, `a` all, or so many bytes. In a notebook the client is asked.",
     ),
+    row(
+        "io.read_password",
+        "([prompt]) → string | nil",
+        "Asks the user for a line that is not shown while it is typed: a password or a key. Nil at the end of input. A client that answers no questions makes it an error.",
+    ),
     row("io.stderr", "", "Standard error."),
     row("io.stdin", "", "Standard input: the client, when it answers questions."),
     row("io.stdout", "", "Standard output."),

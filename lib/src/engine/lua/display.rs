@@ -95,11 +95,11 @@ fn value(lua: &Lua, value: Value) -> Result<Table, Fault> {
     }
     let bundle = lua.create_table()?;
     let shown = show::one(lua, &value);
+    if let (Some(Json::Object(_) | Json::Array(_)), Value::Table(_)) = (&shown.json, &value) {
+        bundle.raw_set(shown.json_type(), value)?;
+    }
     bundle.raw_set("text/plain", shown.text)?;
     bundle.raw_set("text/html", shown.html)?;
-    if let (Some(Json::Object(_) | Json::Array(_)), Value::Table(_)) = (shown.json, &value) {
-        bundle.raw_set("application/json", value)?;
-    }
     Ok(bundle)
 }
 

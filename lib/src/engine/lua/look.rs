@@ -20,8 +20,10 @@ use crate::runtime::Runtime;
 const DEEPEST: usize = 10;
 /// More entries of one table are not looked at.
 const WIDEST: usize = 100_000;
-/// Text of executed cells that is kept, bytes.
+/// Text of executed scripts that is kept, bytes.
 const KEPT: usize = 1 << 20;
+/// Longer ones are not.
+const LONGEST: usize = KEPT / 4;
 /// What one costs besides its text.
 const ENTRY: usize = 128;
 
@@ -34,8 +36,8 @@ pub(super) struct Context {
 /// What was executed.
 #[derive(Default)]
 pub(super) struct Seen {
-    /// Cells by chunk name, the last ones.
-    cells: VecDeque<(String, Box<str>)>,
+    /// The last scripts by chunk name, as they were given; what is read from a file later is not among them.
+    scripts: VecDeque<(String, Box<[u8]>)>,
     bytes: usize,
     /// Where relative paths of the last script started.
     pub(super) cwd: Option<PathBuf>,
@@ -44,22 +46,44 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Keeps the text of a cell; one of the same name gives way.
-    pub(super) fn keep(&mut self, name: &str, code: &str) {
-        while let Some((_, old)) = self.cells.front()
-            && self.bytes + code.len() + ENTRY > KEPT
-        {
-            self.bytes -= old.len() + ENTRY;
-            self.cells.pop_front();
+    /// Keeps the text of a script; one of the same name gives way.
+    pub(super) fn keep(&mut self, name: &str, code: &[u8]) {
+        if let Some(at) = self.scripts.iter().position(|(kept, _)| kept == name) {
+            self.forget(at);
         }
-        if code.len() + ENTRY <= KEPT {
-            self.bytes += code.len() + ENTRY;
-            self.cells.push_back((name.to_owned(), code.into()));
+        if code.len() > LONGEST {
+            return;
+        }
+        self.bytes += code.len() + ENTRY;
+        self.scripts.push_back((name.to_owned(), code.into()));
+        while self.bytes > KEPT {
+            self.forget(0);
         }
     }
 
+    fn forget(&mut self, at: usize) {
+        if let Some((_, code)) = self.scripts.remove(at) {
+            self.bytes -= code.len() + ENTRY;
+        }
+    }
+
+    /// The script whose place starts `text`, as `lua_Debug.short_src` has it, and what is behind it; Lua cuts long names,
+    /// which then are not found.
+    pub(super) fn at<'a>(&self, text: &'a str) -> Option<(&[u8], &'a str)> {
+        self.scripts.iter().rev().find_map(|(name, code)| {
+            let name = name.strip_prefix(['@', '=']).unwrap_or(name);
+            Some((&**code, text.strip_prefix(name)?.strip_prefix(':')?))
+        })
+    }
+
+    /// The text of a numbered cell. What else is kept may be another script of the same name, or a file, which is not
+    /// shown without asking the policy.
     pub(super) fn cell(&self, name: &str) -> Option<&str> {
-        self.cells.iter().rev().find(|(cell, _)| cell == name).map(|(_, code)| &**code)
+        if !name.starts_with("=[") || name == "=[*]" {
+            return None;
+        }
+        let (_, code) = self.scripts.iter().rev().find(|(cell, _)| cell == name)?;
+        std::str::from_utf8(code).ok()
     }
 }
 
@@ -250,5 +274,38 @@ pub(super) fn signature(lua: &Lua, value: &Value, path: Option<&str>) -> Option<
     match row(lua, value, path) {
         Some(entry) => Some(entry.signature.to_owned()),
         None => Some(parameters(lua, function)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_kept_once_and_told_by_their_names() {
+        let mut seen = Seen::default();
+        for (name, code) in [("=[1]", "a"), ("@x/y.lua", "b"), ("=[*]", "c"), ("=[1]", "d")] {
+            seen.keep(name, code.as_bytes());
+        }
+        assert_eq!(seen.scripts.len(), 3);
+        assert_eq!(seen.at("[1]:3: no"), Some((&b"d"[..], "3: no")));
+        assert_eq!(seen.at("x/y.lua:7: no"), Some((&b"b"[..], "7: no")));
+        assert_eq!(seen.at("x/y.lu:7: no"), None);
+        assert_eq!(seen.cell("=[1]"), Some("d"));
+        // Of several, and of a file.
+        assert_eq!((seen.cell("=[*]"), seen.cell("@x/y.lua")), (None, None));
+    }
+
+    #[test]
+    fn the_oldest_texts_give_way() {
+        let mut seen = Seen::default();
+        let long = vec![b' '; LONGEST];
+        for cell in 1..=6 {
+            seen.keep(&format!("=[{cell}]"), &long);
+            assert!(seen.bytes <= KEPT);
+        }
+        assert!(seen.cell("=[1]").is_none() && seen.cell("=[6]").is_some());
+        seen.keep("=[6]", &[&long[..], b" "].concat());
+        assert!(seen.cell("=[6]").is_none());
     }
 }

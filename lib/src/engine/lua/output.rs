@@ -14,7 +14,7 @@ use super::traceback;
 use crate::engine::Stream;
 use crate::error::{Class, Error, Result};
 
-/// `print`, and for the engine's own Lua code `write_out`, `write_err`, `flush` and `input`.
+/// `print`, and for the engine's own Lua code `write_out`, `write_err`, `flush`, `input` and `password`.
 pub(super) fn open(lua: &Lua, native: &Table) -> mlua::Result<()> {
     // SAFETY: each is a C function that keeps Lua's stack discipline.
     unsafe {
@@ -30,16 +30,19 @@ pub(super) fn open(lua: &Lua, native: &Table) -> mlua::Result<()> {
         Ok(())
     };
     native.raw_set("flush", fault::function(lua, "flush", flush)?)?;
-    native.raw_set("input", fault::function(lua, "read", |lua, ()| input(lua))?)
+    native.raw_set("input", fault::function(lua, "read", |lua, ()| input(lua, "", false))?)?;
+    let password = |lua: &Lua, prompt: mlua::LuaString| input(lua, &prompt.to_string_lossy(), true);
+    native.raw_set("password", fault::function(lua, "read_password", password)?)
 }
 
 /// A line of the user's, without its newline; nil at the end.
-fn input(lua: &Lua) -> Result<Option<mlua::LuaString>, Fault> {
+fn input(lua: &Lua, prompt: &str, password: bool) -> Result<Option<mlua::LuaString>, Fault> {
     let Some(run) = Run::current() else { return Ok(None) };
     if !run.allow_stdin {
-        return Err(Error::new(Class::Denied, "standard input: this script cannot ask").into());
+        let error = Error::new(Class::Denied, "standard input: the client of this script does not answer questions");
+        return Err(error.hint("One that does sends its execute_request with allow_stdin = true.").into());
     }
-    let line = run.output.input("", false)?;
+    let line = run.output.input(prompt, password)?;
     Ok(line.map(|line| lua.create_string(line)).transpose()?)
 }
 

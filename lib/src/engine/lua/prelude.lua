@@ -6,8 +6,8 @@ local string, table, math, tostring, tonumber, type, select, error =
   string, table, math, tostring, tonumber, type, select, error
 local format, match, sub, find = string.format, string.match, string.sub, string.find
 local raw_type = io.type
-local write_out, write_err, flush, input, open, place = native.write_out, native.write_err, native.flush, native.input,
-  native.open, native.place
+local write_out, write_err, flush, input, password, open, place = native.write_out, native.write_err, native.flush,
+  native.input, native.password, native.open, native.place
 
 local function fail(message)
   error(place() .. message, 0)
@@ -149,6 +149,15 @@ function io.write(...)
 end
 
 function io.read(...) return default_input:read(...) end
+
+function io.read_password(prompt)
+  if prompt ~= nil and type(prompt) ~= "string" then
+    fail("bad argument #1 to 'read_password' (string expected, got " .. type(prompt) .. ")")
+  end
+  -- What stands behind a number that was read belongs to the line before.
+  if pending ~= "" then return readers.l() end
+  return password(prompt or "Password: ")
+end
 
 function io.flush() return default_output:flush() end
 

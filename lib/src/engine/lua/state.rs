@@ -2,7 +2,6 @@
 #![expect(unsafe_code, reason = "calls the script with a message handler of our own")]
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -28,10 +27,6 @@ use crate::error::{Class, Error, Result};
 use crate::protocol::content::{Comm, CommKind};
 use crate::runtime::Runtime;
 
-/// Scripts whose text is kept, to show the line of an error in a function that an earlier one made.
-const KEPT_SCRIPTS: usize = 64;
-/// Longer ones are not kept, in bytes.
-const LONGEST_KEPT: usize = 64 << 10;
 /// Lines shown before and behind that of an error.
 const AROUND: usize = 2;
 
@@ -44,8 +39,6 @@ pub struct Lua {
     main: *mut ffi::lua_State,
     shared: Arc<Shared>,
     runtime: Arc<Runtime>,
-    /// The last scripts: what errors call them, and their text.
-    kept: VecDeque<(String, Box<[u8]>)>,
 }
 
 /// How a script failed, before it is told.
@@ -95,7 +88,7 @@ impl Lua {
         };
         let (lua, main) =
             open().map_err(|error| Error::new(Class::System, format!("lua: {}", fault::first_line(&error))))?;
-        Ok(Lua { lua: ManuallyDrop::new(lua), main, shared: Shared::new(), runtime, kept: VecDeque::new() })
+        Ok(Lua { lua: ManuallyDrop::new(lua), main, shared: Shared::new(), runtime })
     }
 
     /// The state, for tests that add functions of their own.
@@ -138,17 +131,11 @@ impl Lua {
         }
     }
 
-    /// Keeps of a script what completion and inspection look for: the text of a cell, where its paths start.
+    /// Keeps of a script what errors, completion and inspection look for: its text, where its paths start.
     fn remember(&self, script: &Script<'_>) {
         let Some(context) = look::context(&self.lua) else { return };
         let mut seen = context.seen.borrow_mut();
-        // Several may be called `[*]`.
-        if script.name.starts_with("=[")
-            && script.name != "=[*]"
-            && let Ok(code) = std::str::from_utf8(script.code)
-        {
-            seen.keep(&script.name, code);
-        }
+        seen.keep(&script.name, script.code);
         if let Some(cwd) = &script.cwd {
             seen.cwd = Some(cwd.clone());
         }
@@ -240,27 +227,16 @@ impl Lua {
 
     /// The lines around the place that `text` starts with.
     fn excerpt(&self, text: &str) -> Option<Box<Excerpt>> {
-        self.kept.iter().rev().find_map(|(name, code)| {
-            let line: usize = text.strip_prefix(name.as_str())?.strip_prefix(':')?.split(':').next()?.parse().ok()?;
-            let first = line.saturating_sub(AROUND).max(1);
-            let line_text = |line: &[u8]| String::from_utf8_lossy(line).chars().take(200).collect();
-            let code = code.strip_suffix(b"\n").unwrap_or(code);
-            let lines = code.split(|byte| *byte == b'\n').skip(first - 1).take(line - first + 1 + AROUND);
-            let lines: Vec<String> = lines.map(line_text).collect();
-            (line < first + lines.len()).then(|| Box::new(Excerpt { first, line, lines }))
-        })
-    }
-
-    fn keep(&mut self, script: &Script<'_>) {
-        // As `lua_Debug.short_src` has it; Lua cuts longer names, which then are not found.
-        let name = script.name.strip_prefix(['@', '=']).unwrap_or(&script.name);
-        if script.code.len() <= LONGEST_KEPT {
-            self.kept.retain(|(kept, _)| kept != name);
-            self.kept.push_back((name.to_owned(), script.code.into()));
-            if self.kept.len() > KEPT_SCRIPTS {
-                self.kept.pop_front();
-            }
-        }
+        let context = look::context(&self.lua)?;
+        let seen = context.seen.borrow();
+        let (code, behind) = seen.at(text)?;
+        let line: usize = behind.split(':').next()?.parse().ok()?;
+        let first = line.saturating_sub(AROUND).max(1);
+        let line_text = |line: &[u8]| String::from_utf8_lossy(line).chars().take(200).collect();
+        let code = code.strip_suffix(b"\n").unwrap_or(code);
+        let lines = code.split(|byte| *byte == b'\n').skip(first - 1).take(line - first + 1 + AROUND);
+        let lines: Vec<String> = lines.map(line_text).collect();
+        (line < first + lines.len()).then(|| Box::new(Excerpt { first, line, lines }))
     }
 
     /// A raised value: text as it stands; a table by its `__tostring`, message or JSON, its class kept when it is one of ours.
@@ -314,7 +290,6 @@ impl Engine for Lua {
     }
 
     fn execute(&mut self, script: &Script<'_>, output: &Arc<dyn Output>) -> Outcome {
-        self.keep(script);
         self.remember(script);
         self.guard(script, output, || self.run(script))
     }

@@ -62,7 +62,9 @@ fn tables_of_records() {
     let (outcome, _) = run(&mut engine(), "return {{n = 1, s = '<a>'}, {n = 22}}");
     let bundle = outcome.value.unwrap().bundle();
     assert_eq!(bundle["text/html"], html);
-    assert_eq!(bundle["application/json"], json!([{"n": 1, "s": "<a>"}, {"n": 22}]));
+    assert_eq!(bundle[crate::engine::TABLE_JSON], json!([{"n": 1, "s": "<a>"}, {"n": 22}]));
+    // JupyterLab would prefer its tree to the table.
+    assert!(!bundle.contains_key("application/json"));
     for code in
         ["return {1, 2}", "return {{1}}", "return {{a = 1}, 2}", "return {{[1.5] = 1}}", "return {{}}", "return {}"]
     {

@@ -55,10 +55,15 @@ fn reading() {
     assert_eq!(ask("return io.read('L')", &["ab"]), "ab\n");
     assert_eq!(ask("local n = 0 for line in io.lines() do n = n + #line end return n", &["ab", "cde"]), "5");
     assert_eq!(ask("return io.stdin:read('*l')", &["old"]), "old");
+    assert_eq!(ask("return io.read_password(), io.read_password('key: '), io.read_password()", &["a", ""]), "a\t\tnil");
+    // The rest of a line that was begun comes first.
+    assert_eq!(ask("return io.read(1), io.read_password(), io.read_password()", &["ab", "c"]), "a\tb\tc");
+    assert_eq!(failure("io.read_password()").class, Class::Denied);
+    assert!(failure("io.read_password(1)").evalue.contains("bad argument #1 to 'read_password'"));
     let error = failure("io.read()");
     assert_eq!(
         (error.class, error.evalue.as_str()),
-        (Class::Denied, "t.lua:1: standard input: this script cannot ask")
+        (Class::Denied, "t.lua:1: standard input: the client of this script does not answer questions")
     );
 }
 
