@@ -212,7 +212,8 @@ pub(super) fn migrate_text(old: &str) -> Result<String> {
     let again = read::read(&new);
     let kept =
         |setting: &read::Setting| again.settings.iter().any(|s| s.path == setting.path && s.value == setting.value);
-    if again.dropped.is_empty() && again.settings.len() == expected && found.settings.iter().all(kept) {
+    let readable = again.wrong.iter().all(|(_, key, ..)| key.is_some());
+    if readable && again.dropped.is_empty() && again.settings.len() == expected && found.settings.iter().all(kept) {
         return Ok(new);
     }
     let line = again.dropped.first().or(found.dropped.first()).map_or(1, |dropped| dropped.line);
