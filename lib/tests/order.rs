@@ -9,7 +9,11 @@ fn sources(path: &Path) -> Vec<PathBuf> {
     if path.is_file() {
         return vec![path.to_owned()];
     }
-    fs::read_dir(path).unwrap().flat_map(|entry| sources(&entry.unwrap().path())).collect()
+    let inside = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+    inside
+        .filter(|path| path.is_dir() || path.extension().is_some_and(|kind| kind == "rs"))
+        .flat_map(|path| sources(&path))
+        .collect()
 }
 
 #[test]
