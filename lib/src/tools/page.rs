@@ -90,7 +90,7 @@ fn roff(text: &str) -> String {
         }
         lines.iter().map(|line| harmless(line)).collect::<Vec<_>>().join("\n")
     };
-    text.lines().map(paragraph).collect::<Vec<_>>().join("\n.br\n")
+    text.lines().filter(|line| !line.trim().is_empty()).map(paragraph).collect::<Vec<_>>().join("\n.br\n")
 }
 
 /// JSON as it stands: in one line if that is short.
