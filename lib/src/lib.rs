@@ -39,6 +39,8 @@ pub mod state;
 #[cfg(feature = "runtime")]
 pub mod tools;
 #[cfg(feature = "runtime")]
+pub mod providers;
+#[cfg(feature = "runtime")]
 pub mod runtime;
 #[cfg(feature = "runtime")]
 pub mod engine;
