@@ -14,6 +14,7 @@ mod read;
 pub mod reference;
 mod text;
 mod trust;
+mod view;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 pub use load::{Changes, Loaded, Origin, Sources};
 pub use read::Problem;
 pub use trust::{State as Trust, trust};
+pub use view::{known, view};
 
 use crate::home::{self, Home};
 use crate::security::{Grants, Profile};
