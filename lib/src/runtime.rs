@@ -1,4 +1,4 @@
-//! What a script or a request can reach, built once from the configuration: policy, tools, and the pool they run on.
+//! What a script or a request can reach, built once from the configuration: policy, tools, models, and the pool they run on.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -11,6 +11,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::config::{Changes, Config, Tools};
 use crate::error::{Class, Error, Result};
 use crate::home::Home;
+use crate::providers::Providers;
 use crate::security::Policy;
 use crate::state::State;
 use crate::tools::{Call, Cancel, Portion, Progress, Registry};
@@ -28,6 +29,8 @@ pub struct Runtime {
     pub policy: Arc<Policy>,
     /// The tools.
     pub registry: Arc<Registry>,
+    /// The models.
+    pub providers: Arc<Providers>,
     /// What is remembered.
     pub state: State,
     /// `[tools]` of `now`, for every call.
@@ -75,16 +78,9 @@ impl Runtime {
         let state = State::new(config.state.durable);
         let now = RwLock::new(Arc::new(config.clone()));
         let settings = RwLock::new(Arc::new(config.tools.clone()));
-        Arc::new(Runtime {
-            state,
-            settings,
-            config,
-            now,
-            policy: Arc::new(policy),
-            registry,
-            slots,
-            pool: OnceLock::new(),
-        })
+        let policy = Arc::new(policy);
+        let providers = Arc::new(Providers::new(&config, Arc::clone(&policy)));
+        Arc::new(Runtime { providers, state, settings, config, now, policy, registry, slots, pool: OnceLock::new() })
     }
 
     /// The configuration as it is now: keys that may change while a kernel runs are to be read here.

@@ -1,8 +1,13 @@
 //! Model services. One file a wire dialect, one row a service; this file holds what they share: messages made of typed
 //! parts, a request, a reply, and the pieces of a reply while it streams.
 
+mod facade;
+mod mock;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+pub use facade::Providers;
 
 #[expect(unused_imports, reason = "of the documentation")]
 use crate::error::{Class, Result};
@@ -234,6 +239,9 @@ pub struct Reply {
     pub finish: Finish,
     /// What it took.
     pub usage: Usage,
+    /// What it cost in US dollars, where the price is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<f64>,
 }
 
 impl Reply {
@@ -281,4 +289,9 @@ pub trait Model: Send + Sync {
     /// # Errors
     /// What the service refuses, a connection that ends, limits of cost, and [`Class::Interrupted`] when `cancel` is.
     fn ask(&self, request: &Request, cancel: &Cancel, deltas: &mut Deltas<'_>) -> Result<Reply>;
+}
+
+/// `id`, or a new one.
+fn minted(id: String) -> String {
+    if id.is_empty() { format!("call_{}", &uuid::Uuid::new_v4().simple().to_string()[..24]) } else { id }
 }
