@@ -70,7 +70,7 @@ impl ScriptThread {
     fn serve(&mut self, parent: &Parent, request: Request) {
         match request {
             Request::Execute(_) if self.abort.as_ref().is_some_and(|abort| abort.covers(parent)) => {
-                self.abort_reply(parent)
+                self.abort_reply(parent);
             }
             Request::Execute(request) => self.execute(parent, request),
             Request::IsComplete(request) => {
