@@ -109,7 +109,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use cancel::Cancel;
-pub use registry::{Registry, TestCase};
+pub use registry::{Dynamic, Registry, TestCase};
 
 use crate::config::Tools;
 use crate::error::{Class, Error, Result};
