@@ -328,6 +328,18 @@ fn lists(rules: &Map<String, Value>) -> bool {
     rules.contains_key("enum") || rules.contains_key("const")
 }
 
+/// The type of `value`, as JSON Schema calls it.
+pub(super) fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
 /// Whether `value` is of the type, or one of the types, `kind`.
 fn is_of(value: &Value, kind: &Value) -> bool {
     match kind {
