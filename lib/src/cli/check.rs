@@ -82,7 +82,7 @@ fn command_complaints<D, A>(trail: &Trail<D, A>) -> Vec<String> {
         ask(is_kebab(alias), "an alias is not kebab-case");
         let switch =
             |name: &&str| trail.flags().any(|flag| flag.name == *name && matches!(flag.action, Action::Switch(_)));
-        ask(flags.iter().all(|name| switch(name)), "an alias implies what is no switch");
+        ask(flags.iter().all(switch), "an alias implies what is no switch");
     }
     ask(
         command.summary.starts_with(|c: char| c.is_ascii_lowercase()) && !command.summary.ends_with('.'),
