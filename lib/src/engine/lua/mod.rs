@@ -3,7 +3,8 @@
 //! A state lives on its script thread. [`run`] knows the script that runs and the coroutines it is in, [`interrupt`] stops it,
 //! [`wait`] is how it waits for work on other threads, [`fault`] how functions for scripts fail. [`stdlib`], [`output`],
 //! [`coroutine`], [`debug`], [`file`] and [`process`] are the standard library as the policy allows it; then one file per global. [`completion`] and
-//! [`inspect`] answer what may stand at a [`cursor`] and what is known of a name, by [`look`]ing and from the reference, [`api`].
+//! [`inspect`] answer what may stand at a [`cursor`] and what is known of a name, by [`look`]ing and from the reference, [`api`], which
+//! has a file for each global.
 
 mod api;
 mod comm;
