@@ -4,12 +4,17 @@
 //! A global is added with its file here and a line in [`SECTIONS`]. A row tells what is returned and raised; its example is
 //! run by the tests, and what stands behind `-->` in it is what it prints.
 
+mod absent;
 mod comm;
+mod config;
+mod debug;
 mod display;
 mod json;
 mod language;
+mod logger;
 mod script;
 mod state;
+mod streaming;
 mod system;
 mod tool;
 
@@ -60,6 +65,10 @@ pub(super) const SECTIONS: &[Section] = &[
     tool::TOOL,
     state::STATE,
     json::JSON,
+    config::CONFIG,
+    logger::LOGGER,
+    debug::DEBUG,
+    streaming::STREAMING,
     display::DISPLAY,
     comm::COMM,
     language::BASE,
@@ -72,6 +81,7 @@ pub(super) const SECTIONS: &[Section] = &[
     language::COROUTINE,
     language::PACKAGE,
     language::DEBUG,
+    absent::ABSENT,
 ];
 
 /// All rows.
