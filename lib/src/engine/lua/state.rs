@@ -162,6 +162,9 @@ impl Lua {
         let started = process::started();
         let (result, stop) = frame.enter(|| {
             let number = self.shared.begin();
+            if output.is_stopped() {
+                run.stop(Stop::Interrupt);
+            }
             let alarm = script.deadline.map(|at| Alarm::set(at, &self.shared, number)).transpose();
             let result = alarm.map_err(Failure::Error).and_then(|_alarm| {
                 let body = || {
