@@ -2,7 +2,9 @@
 //!
 //! `mock/echo` repeats what it is told, `mock/FILE` reads a script in TOML or JSON, `mock/{…}` is a script in JSON itself.
 
+use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -136,10 +138,19 @@ impl Mock {
         let missing =
             |error: Error| error.within("mock").hint("mock/echo repeats what it is told; mock/FILE reads a script.");
         let path = policy.workdir().join(text);
+        Self::read(text, &path, policy.open_read(&path).map_err(missing)?)
+    }
+
+    /// The one of a script that the configuration names.
+    pub(super) fn from_config(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|error| Error::io(path, error).within("mock"))?;
+        Self::read(&path.file_name().unwrap_or_default().to_string_lossy(), path, file)
+    }
+
+    fn read(name: &str, path: &Path, file: File) -> Result<Self> {
         let mut content = String::new();
-        let file = policy.open_read(&path).map_err(missing)?;
         let read = file.take(LARGEST + 1).read_to_string(&mut content);
-        read.map_err(|error| Error::io(&path, error).within("mock"))?;
+        read.map_err(|error| Error::io(path, error).within("mock"))?;
         let wrong = |what: &str| Error::new(Class::Usage, format!("mock: {}: {what}", path.display())).hint(SHAPE);
         if content.len() as u64 > LARGEST {
             return Err(wrong("larger than 16 MiB"));
@@ -149,7 +160,7 @@ impl Mock {
         } else {
             toml::from_str(&content).map_err(|error: toml::de::Error| wrong(error.message()))?
         };
-        Ok(Self::of(text, script))
+        Ok(Self::of(name, script))
     }
 
     fn of(name: &str, script: Script) -> Self {
@@ -284,7 +295,7 @@ mod tests {
     use super::*;
     use crate::security::{Grants, Profile};
 
-    fn policy(dir: &std::path::Path) -> Policy {
+    fn policy(dir: &Path) -> Policy {
         Policy::new(Grants { profile: Profile::Standard, workdir: dir.into(), ..Grants::default() })
     }
 

@@ -1,13 +1,33 @@
 //! Model services. One file a wire dialect, one row a service; this file holds what they share: messages made of typed
 //! parts, a request, a reply, and the pieces of a reply while it streams.
 
+mod anthropic;
+mod budget;
+mod cassette;
+mod cohere;
+mod dialect;
+mod embed;
 mod facade;
+mod gemini;
+pub mod keys;
 mod mock;
+mod ollama;
+mod openai;
+mod price;
+mod responses;
+mod served;
+pub mod services;
+mod sse;
+mod structured;
+mod transport;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use facade::Providers;
+pub use budget::Spent;
+use dialect::{Calls, Dialect, Reader, arguments, complaint, count, failed, minted, text_of};
+pub use embed::{Embeddings, Purpose, Ranked, Reranked};
+pub use facade::{Known, Providers};
 
 #[expect(unused_imports, reason = "of the documentation")]
 use crate::error::{Class, Result};
@@ -289,9 +309,4 @@ pub trait Model: Send + Sync {
     /// # Errors
     /// What the service refuses, a connection that ends, limits of cost, and [`Class::Interrupted`] when `cancel` is.
     fn ask(&self, request: &Request, cancel: &Cancel, deltas: &mut Deltas<'_>) -> Result<Reply>;
-}
-
-/// `id`, or a new one.
-fn minted(id: String) -> String {
-    if id.is_empty() { format!("call_{}", &uuid::Uuid::new_v4().simple().to_string()[..24]) } else { id }
 }

@@ -110,6 +110,7 @@ use serde_json::Value;
 
 pub use cancel::Cancel;
 pub use registry::{Dynamic, Registry, TestCase};
+pub use validate::mismatches;
 
 use crate::config::Tools;
 use crate::error::{Class, Error, Result};
