@@ -1,5 +1,6 @@
 //! Command line of llmspell-fleet(1): what can be asked for.
 
+mod net;
 mod table;
 
 use std::collections::BTreeMap;
@@ -52,9 +53,14 @@ pub(crate) enum Action {
     Watch(Settings),
     /// Print a unit for that.
     WatchUnit,
+    /// Give clients one kernel for many.
+    Route(Route),
     /// Files for an engine that supervises, into a folder or on standard output.
     Export { which: Which, format: Format, scope: Scope, output: Option<PathBuf> },
 }
+
+/// What is routed.
+pub(crate) type Route = llmspell::fleet::route::Settings;
 
 /// Which lines of which logs.
 #[derive(Clone, Debug, PartialEq)]

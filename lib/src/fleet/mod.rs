@@ -24,6 +24,7 @@ mod wanted;
 pub mod logs;
 pub mod metrics;
 pub mod probe;
+pub mod route;
 pub mod watch;
 
 pub use backoff::Backoff;

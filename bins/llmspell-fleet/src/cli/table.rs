@@ -9,11 +9,11 @@ use llmspell::fleet::{Backoff, Policy, logs};
 use llmspell::home::check_id;
 use llmspell::service::{FORMATS, Scope};
 
-use super::{ANSWER, Action, Args, Draft, GRACE, Logs, MOST, START};
+use super::{ANSWER, Action, Args, Draft, GRACE, Logs, MOST, START, net};
 
 const ENGINES: [(&str, Engine); 2] = [("lua", Engine::Lua), ("js", Engine::Js)];
 
-fn label(draft: &mut Draft, value: Value) -> Result<()> {
+pub(super) fn label(draft: &mut Draft, value: Value) -> Result<()> {
     let text = value.text()?;
     let Some((name, value)) = text.split_once('=').filter(|(name, _)| !name.is_empty()) else {
         return Err(Error::new(Class::Usage, format!("{text:?} is not of the form NAME=VALUE")));
@@ -36,7 +36,7 @@ const OUTPUT: Group<Draft> = Group::new(
 
 const ALL: Flag<Draft> = Flag::switch("all", |draft: &mut Draft| draft.all = true).doc("Every kernel there is.");
 
-const fn timeout(doc: &'static str) -> Flag<Draft> {
+pub(super) const fn timeout(doc: &'static str) -> Flag<Draft> {
     Flag::timeout(|draft: &mut Draft, value| {
         draft.timeout = Some(value.duration()?);
         Ok(())
@@ -44,7 +44,7 @@ const fn timeout(doc: &'static str) -> Flag<Draft> {
     .doc(doc)
 }
 
-const KERNEL: Operand<Draft> = Operand::new("KERNEL", |draft: &mut Draft, value| {
+pub(super) const KERNEL: Operand<Draft> = Operand::new("KERNEL", |draft: &mut Draft, value| {
     draft.operands.push(value.into_text()?);
     Ok(())
 })
@@ -460,6 +460,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
                 let limit = draft.limit(ANSWER);
                 draft.act(Action::Watch(Settings { backoff, every, limit }))
             }),
+        net::ROUTE,
     ])
     .environment(&[
         ("LLMSPELL_HOME", "The folder of all files instead of `~/.llmspell`."),
@@ -473,6 +474,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
         ("~/.llmspell/fleet/watch.pid", "The PID of the watch."),
         ("~/.llmspell/kernels", "Configurations that `spawn` finds from anywhere."),
         ("~/.llmspell/logs/ID.log", "Its log."),
+        ("~/.llmspell/kernel/route.json", "The connection file of a route."),
     ])
     .examples(&[
         Example::new("Start a kernel.", "llmspell-fleet spawn openai.toml lua"),
@@ -489,6 +491,8 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
             "Let systemd run the watch that starts kernels again.",
             "llmspell-fleet watch --unit >llmspell-fleet-watch.service",
         ),
+        Example::new("Give the three one connection file.", "llmspell-fleet route pool &"),
+        Example::new("Use them as one.", "llmspell-run --kernel route -e 'print(6 * 7)'").prints("42\n"),
         Example::new("Hand them over to Compose.", "llmspell-fleet export --format compose >compose.yaml"),
         Example::new("Stop the three.", "llmspell-fleet stop pool"),
         Example::new("Stop everything.", "llmspell-fleet stop --all"),
