@@ -55,12 +55,17 @@ pub(crate) enum Action {
     WatchUnit,
     /// Give clients one kernel for many.
     Route(Route),
+    /// Serve the fleet over HTTP.
+    Serve(Serve),
     /// Files for an engine that supervises, into a folder or on standard output.
     Export { which: Which, format: Format, scope: Scope, output: Option<PathBuf> },
 }
 
 /// What is routed.
 pub(crate) type Route = llmspell::fleet::route::Settings;
+
+/// Where and for whom to serve.
+pub(crate) type Serve = llmspell::fleet::serve::Settings;
 
 /// Which lines of which logs.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,6 +151,7 @@ pub(crate) struct Draft {
     stable: Option<Duration>,
     probe: Option<Duration>,
     unit: bool,
+    serve: Serve,
 }
 
 impl AsMut<Permissions> for Draft {

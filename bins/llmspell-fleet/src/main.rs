@@ -25,7 +25,10 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<u8> {
-    let lines = matches!(args.action, Action::Logs(_) | Action::Watch(_) | Action::Route(_) | Action::Exec { .. });
+    let lines = matches!(
+        args.action,
+        Action::Logs(_) | Action::Watch(_) | Action::Route(_) | Action::Serve(_) | Action::Exec { .. }
+    );
     let (json, outcome) = (args.json && !lines, act(args));
     match outcome {
         // A program that reads a document gets one.
@@ -52,6 +55,7 @@ fn act(args: Args) -> Result<u8> {
         Action::Cleanup { dry_run } => fleet.cleanup(dry_run),
         Action::Watch(settings) => fleet.watch(settings),
         Action::Route(settings) => fleet.route(&settings),
+        Action::Serve(settings) => fleet.serve(&settings),
         Action::Export { which, format, scope, output } => fleet.export(&which, format, scope, output.as_deref()),
         Action::WatchUnit => print(&fleet::watch::unit(&program_path()?, &fleet.home)).map(|()| 0),
     }

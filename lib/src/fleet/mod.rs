@@ -25,6 +25,7 @@ pub mod logs;
 pub mod metrics;
 pub mod probe;
 pub mod route;
+pub mod serve;
 pub mod watch;
 
 pub use backoff::Backoff;

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use llmspell::cli::{Command, Flag, Group};
+use llmspell::error::{Class, Error};
 use llmspell::home::check_id;
 
 use super::table::{KERNEL, label};
-use super::{Action, Args, Draft, Route};
+use super::{Action, Args, Draft, Route, Serve};
 
 /// The id of a route that is given none.
 const NAME: &str = "route";
@@ -56,4 +57,52 @@ pub(super) const ROUTE: Command<Draft, Args> = Command::new("route", "give clien
         let labels: BTreeMap<String, String> = std::mem::take(&mut draft.labels);
         let port = draft.port;
         draft.act(Action::Route(Route { id, names, labels, port }))
+    });
+
+pub(super) const SERVE: Command<Draft, Args> = Command::new("serve", "serve the fleet over HTTP")
+    .about(&[
+        "Serves a page for browsers, the documents of the commands as JSON, and metrics, until SIGTERM or SIGINT. It listens \
+         on `~/.llmspell/fleet/serve.sock`, which only you can open, as with `curl --unix-socket \
+         ~/.llmspell/fleet/serve.sock http://localhost/metrics`; with `--listen` on an address.",
+        "`/` is the page. `/metrics` is what `metrics --prometheus` prints. `/health` is what `health --json` prints, with \
+         status 200 when all are well, else 503. `/api/list`, `/api/health`, `/api/status` and `/api/metrics` are what those \
+         commands print with `--json`; with `/NAME` behind it for one kernel or group.",
+        "A POST to `/api/stop` or `/api/restart` with `{\"kernels\": [NAME, ...]}`, or to `/api/spawn` with some of `config` \
+         (a file in `~/.llmspell/kernels`), `engine`, `name`, `count`, `restart` and `labels`, does what the command does and \
+         answers with its document. It needs the header `Authorization: Bearer TOKEN`, as does everything but the page \
+         itself with `--listen`. The page asks for the token, or takes it from behind the `#` of its address.",
+        "The token is the one in `--token-file`, else the credential `fleet-token` of the service, else the one in \
+         `~/.llmspell/fleet/serve.token`. Requests under names that are not those of the service are refused, so that no \
+         page of somebody else reaches it through a browser. A failure has `failed` with `class`, `error` and `hint`.",
+    ])
+    .flags(&[Group::new(
+        "Serving",
+        &[
+            Flag::value("listen", "ADDRESS", |draft: &mut Draft, value| {
+                draft.serve.listen = Some(value.parse("an address such as 127.0.0.1:8080")?);
+                Ok(())
+            })
+            .doc("Listen on ADDRESS, such as `127.0.0.1:8080`; port 0 is any. It must be one of this machine alone."),
+            Flag::switch("remote", |draft: &mut Draft| draft.serve.remote = true).doc(
+                "Let ADDRESS be one that other machines reach. What is sent is not encrypted, the token included: only \
+                 behind something that does.",
+            ),
+            Flag::value("host", "NAME", |draft: &mut Draft, value| {
+                draft.serve.hosts.push(value.into_text()?);
+                Ok(())
+            })
+            .doc("Answer requests that call the service NAME as well, as behind a proxy."),
+            Flag::value("token-file", "FILE", |draft: &mut Draft, value| {
+                draft.serve.token_file = Some(value.path()?);
+                Ok(())
+            })
+            .doc("Read the token from FILE, or with `-` from standard input. The file must be yours alone."),
+        ],
+    )])
+    .make(|mut draft| {
+        let settings: Serve = std::mem::take(&mut draft.serve);
+        if settings.listen.is_none() && (settings.remote || !settings.hosts.is_empty()) {
+            return Err(Error::new(Class::Usage, "--remote, --host: only with --listen"));
+        }
+        draft.act(Action::Serve(settings))
     });

@@ -461,6 +461,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
                 draft.act(Action::Watch(Settings { backoff, every, limit }))
             }),
         net::ROUTE,
+        net::SERVE,
     ])
     .environment(&[
         ("LLMSPELL_HOME", "The folder of all files instead of `~/.llmspell`."),
@@ -474,6 +475,8 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
         ("~/.llmspell/fleet/watch.pid", "The PID of the watch."),
         ("~/.llmspell/kernels", "Configurations that `spawn` finds from anywhere."),
         ("~/.llmspell/logs/ID.log", "Its log."),
+        ("~/.llmspell/fleet/serve.sock", "The socket of `serve`."),
+        ("~/.llmspell/fleet/serve.token", "Its token, made when it is first started."),
         ("~/.llmspell/kernel/route.json", "The connection file of a route."),
     ])
     .examples(&[
@@ -492,7 +495,8 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
             "llmspell-fleet watch --unit >llmspell-fleet-watch.service",
         ),
         Example::new("Give the three one connection file.", "llmspell-fleet route pool &"),
-        Example::new("Use them as one.", "llmspell-run --kernel route -e 'print(6 * 7)'").prints("42\n"),
+        Example::new("Use them as one.", "llmspell-fleet exec route -- 'print(6 * 7)'").prints("42\n"),
+        Example::new("Serve a page, the API and the metrics of all of them.", "llmspell-fleet serve &"),
         Example::new("Hand them over to Compose.", "llmspell-fleet export --format compose >compose.yaml"),
         Example::new("Stop the three.", "llmspell-fleet stop pool"),
         Example::new("Stop everything.", "llmspell-fleet stop --all"),

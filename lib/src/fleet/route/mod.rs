@@ -129,26 +129,27 @@ pub fn route(
         due: None,
         deaf: false,
         begun: Instant::now(),
+        told: false,
         faults: BTreeMap::new(),
         on,
     };
     router.sync();
     let manager = Notify::from_env();
-    let (mut told, mut said) = (false, usize::MAX);
+    let mut said = usize::MAX;
     let mut events = Vec::with_capacity(64);
     loop {
-        if !told && (router.is_settled() || router.begun.elapsed() >= START) {
-            told = true;
+        if !router.told && (router.is_settled() || router.begun.elapsed() >= START) {
+            router.told = true;
             files.publish()?;
             ready(&files.ready());
             manager.say("READY=1");
         }
         let count = router.pool.ready();
-        if told && count != said {
+        if router.told && count != said {
             said = count;
             manager.say(&format!("STATUS=routing to {count} of {} kernels", router.pool.members.len()));
         }
-        if !told {
+        if !router.told {
             router.arm(router.begun + START);
         }
         let left = router.due.map(|due| timespec(due.saturating_duration_since(Instant::now())));

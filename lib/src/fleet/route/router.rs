@@ -81,6 +81,8 @@ pub(super) struct Router<'a> {
     /// No more connections can be taken for the moment.
     pub(super) deaf: bool,
     pub(super) begun: Instant,
+    /// Whether clients were let in.
+    pub(super) told: bool,
     /// What was dropped, by reason.
     pub(super) faults: BTreeMap<&'static str, u64>,
     pub(super) on: &'a mut dyn FnMut(&Event),
@@ -88,6 +90,10 @@ pub(super) struct Router<'a> {
 
 impl Router<'_> {
     pub(super) fn say(&mut self, id: &str, what: &'static str, text: impl Into<String>) {
+        // Who is there from the beginning is no news.
+        if what == "joined" && !self.told {
+            return;
+        }
         (self.on)(&Event { id: id.to_owned(), what, text: text.into() });
     }
 
