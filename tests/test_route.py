@@ -13,8 +13,9 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, WAIT, Watched, Wire, endpoint, ended, line, program, text
+from conftest import BIN, ROOT, WAIT, Watched, Wire, endpoint, ended, line, program, text
 from test_fleet import fleet, until  # noqa: F401, a fixture
+from test_pages import between
 
 LOOP = "print('go') while true do end"
 
@@ -520,3 +521,19 @@ def test_no_secret_is_shown(pool, route, fleet):  # noqa: F811
     _, out, err = one.end()
     told = json.dumps(one.ready) + json.dumps(one.seen) + out.decode() + err
     assert not any(key in told for key in keys)
+
+
+def test_the_example_of_the_page_on_services_runs(fleet):  # noqa: F811
+    env = {**fleet.place.env, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    # The home is where the page says.
+    (fleet.place.root / ".llmspell").symlink_to(fleet.place.home)
+    typed = between((ROOT / "man/llmspell-service.7").read_text(), "pool")
+    ready = {"route": "kernel/route-pool.json", "serve": "fleet/serve.sock"}
+    for name, file in ready.items():
+        # A person takes longer to type the next line than they to start.
+        typed = re.sub(rf"(fleet {name} .*&)$", rf"\1 for i in $(seq 300); do [ -e ~/.llmspell/{file} ] && break; sleep .1; done",
+                       typed, flags=re.M)
+    done = subprocess.run(["bash", "-c", typed + "kill %2; wait"], env=env, cwd=fleet.place.work, capture_output=True, text=True,
+                          timeout=2 * WAIT)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert "42\n" in done.stdout and '"healthy":true' in done.stdout
