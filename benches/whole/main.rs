@@ -1,6 +1,6 @@
 //! What the whole programs cost, beside a floor measured in the same run. Prints a table; no number makes it fail.
 //!
-//! `cargo build --release && cargo bench -p llmspell-benches [-- --quick | --daemon | --fleet | --tools | --sizes]`; the programs are those
+//! `cargo build --release && cargo bench -p llmspell-benches [-- --quick | --daemon | --fleet | --route | --tools | --sizes]`; the programs are those
 //! beside it.
 
 mod daemon;
@@ -8,6 +8,7 @@ mod fleet;
 mod floor;
 mod kernel;
 mod process;
+mod route;
 mod tools;
 
 use std::path::{Path, PathBuf};
@@ -52,9 +53,10 @@ fn main() {
         [] => whole(&FULL),
         ["--quick"] => whole(&QUICK),
         ["--sizes"] => sizes(),
+        ["--route"] => Folder::new().and_then(|folder| route::rows(&FULL, &programs()?, folder.path())),
         ["--fleet"] => Folder::new().and_then(|folder| fleet::rows(&FULL, &programs()?, folder.path())),
         ["--tools"] => Folder::new().and_then(|folder| tools::rows(&FULL, &programs()?, folder.path())),
-        _ => Err("usage: cargo bench -p llmspell-benches [-- --quick | --daemon | --fleet | --tools | --sizes]".into()),
+        _ => Err("usage: cargo bench -p llmspell-benches [-- --quick | --daemon | --fleet | --route | --tools | --sizes]".into()),
     };
     if let Err(error) = done {
         eprintln!("benchmark: {error}");
@@ -113,6 +115,7 @@ fn whole(effort: &Effort) -> Result<()> {
     memory(effort, &program, folder.path())?;
     tools::rows(effort, &bin, folder.path())?;
     fleet::rows(effort, &bin, folder.path())?;
+    route::rows(effort, &bin, folder.path())?;
     for name in PROGRAMS {
         row(&format!("size of {name}"), &format!("{:.2} MB", size_mb(&bin.join(name))?), None, size_aim(name));
     }
