@@ -7,6 +7,7 @@
 //! has a file for each global.
 
 mod api;
+mod ask;
 mod comm;
 mod complete;
 mod completion;

@@ -16,7 +16,7 @@ use super::look::{self, Context, Seen};
 use super::run::{Frame, Run};
 use super::traceback::{self, Trace};
 use super::{
-    comm, complete, completion, coroutine, display, expression, fault, file, global_state, inspect, json, process,
+    ask, comm, complete, completion, coroutine, display, expression, fault, file, global_state, inspect, json, process,
     show, stdlib, tool,
 };
 use crate::engine::{
@@ -78,6 +78,7 @@ impl Lua {
             json::open(&lua)?;
             display::open(&lua)?;
             tool::open(&lua)?;
+            ask::open(&lua)?;
             global_state::open(&lua)?;
             comm::open(&lua)?;
             inspect::open(&lua)?;

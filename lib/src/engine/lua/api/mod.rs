@@ -8,6 +8,7 @@ mod comm;
 mod display;
 mod json;
 mod language;
+mod model;
 mod script;
 mod state;
 mod system;
@@ -57,6 +58,8 @@ pub(super) struct Section {
 /// All of it.
 pub(super) const SECTIONS: &[Section] = &[
     script::SCRIPT,
+    model::MODEL,
+    model::PROVIDER,
     tool::TOOL,
     state::STATE,
     json::JSON,
