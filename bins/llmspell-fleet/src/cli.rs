@@ -1,5 +1,6 @@
 //! Command line of llmspell-fleet(1): what can be asked for.
 
+mod apply;
 mod table;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use llmspell::fleet::Policy;
 use llmspell::fleet::watch::Settings;
 use llmspell::service::{Format, Scope};
 
+pub(crate) use apply::Change;
 pub(crate) use table::CLI;
 
 /// What was asked for.
@@ -50,6 +52,10 @@ pub(crate) enum Action {
     Cleanup { dry_run: bool },
     /// Start them again when they end.
     Watch(Settings),
+    /// Make them what a file says.
+    Apply { file: PathBuf, prune: bool, adopt: bool, change: Change },
+    /// Make the group `name` as many as `count`.
+    Scale { name: String, count: usize, change: Change },
     /// Print a unit for that.
     WatchUnit,
     /// Files for an engine that supervises, into a folder or on standard output.
@@ -135,6 +141,11 @@ pub(crate) struct Draft {
     grep: Option<String>,
     prometheus: bool,
     dry_run: bool,
+    detailed: bool,
+    parallel: Option<usize>,
+    prune: bool,
+    adopt: bool,
+    file: PathBuf,
     backoff: Option<Duration>,
     backoff_max: Option<Duration>,
     stable: Option<Duration>,
@@ -189,7 +200,7 @@ impl Draft {
     fn spawn(self) -> Result<Args> {
         let timeout = self.limit(START);
         let Draft { config, engine, name, port, restart, memory, cpu, env, labels, workdir, permissions, .. } = self;
-        let count = self.count.unwrap_or(1);
+        let count = self.count.unwrap_or(0);
         let spawn = Spawn {
             config,
             engine,
@@ -241,7 +252,7 @@ mod tests {
     #[test]
     fn release_note_lines_work() {
         let spawn = spawned("spawn openai.toml lua");
-        assert_eq!((spawn.config, spawn.engine, spawn.count), (Some("openai.toml".into()), Some(Engine::Lua), 1));
+        assert_eq!((spawn.config, spawn.engine, spawn.count), (Some("openai.toml".into()), Some(Engine::Lua), 0));
         assert_eq!(spawned("spawn ../../config/openai.toml js").engine, Some(Engine::Js));
         assert_eq!(action("list"), Action::List { which: Which::All, labels: BTreeMap::new() });
         let which = Which::Named(vec!["kernel-59000".into()]);

@@ -59,6 +59,9 @@ fn command<D, A>(sub: &Trail<D, A>) -> String {
     let root = sub.first().flags.iter().map(|group| group.title);
     let shared: Vec<_> = root.filter(|title| sub.last().flags.iter().any(|group| group.title == *title)).collect();
     text += &paragraphs(sub.last().about);
+    if let Some(also) = sub.last().also() {
+        text += &format!(".PP\n{}\n", sentences(&also));
+    }
     text += &operands(sub);
     for group in sub.last().flags.iter().filter(|group| !shared.contains(&group.title)) {
         group.flags.iter().for_each(|flag| text += &option(flag));

@@ -188,7 +188,7 @@ fn embedding(
                 one
             };
             let all: Vec<Value> = texts.iter().map(one).collect();
-            let safe: String = url::form_urlencoded::byte_serialize(name["models/".len()..].as_bytes()).collect();
+            let safe: String = url::form_urlencoded::byte_serialize(&name.as_bytes()["models/".len()..]).collect();
             return Ok((format!("models/{safe}:batchEmbedContents"), json!({ "requests": all })));
         }
         Kind::Cohere => {
