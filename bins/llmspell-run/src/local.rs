@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use llmspell::cli::{is_closed_output, output_error, report};
+use llmspell::cli::{Progress, is_closed_output, output_error, report};
 use llmspell::daemon::{leave, signal_fd};
 use llmspell::engine::{Interrupter, Output, Reason, Stream};
 use llmspell::error::{Class, Error, Result};
@@ -260,41 +260,6 @@ impl Gathered {
         };
         self.bytes.clear();
         result.inspect_err(|error| self.closed |= is_closed_output(error))
-    }
-}
-
-/// Progress: on a terminal one line of standard error that is drawn again, elsewhere its last state.
-#[derive(Default)]
-pub(crate) struct Progress {
-    /// Whether its line is on the terminal and not ended.
-    drawn: bool,
-}
-
-impl Progress {
-    /// Makes room for other output; true if there was a line.
-    pub(crate) fn hide(&mut self) -> bool {
-        let drawn = std::mem::take(&mut self.drawn);
-        if drawn {
-            let _ = std::io::stderr().write_all(b"\r\x1b[2K");
-        }
-        drawn
-    }
-
-    pub(crate) fn draw(&mut self, text: &str, ended: bool) {
-        let terminal = std::io::stderr().is_terminal();
-        self.hide();
-        if terminal || ended {
-            let line = text.lines().next().unwrap_or_default();
-            let _ = std::io::stderr().write_all(format!("{line}{}", if ended { "\n" } else { "" }).as_bytes());
-        }
-        self.drawn = terminal && !ended;
-    }
-
-    /// Leaves the line where it is.
-    pub(crate) fn end(&mut self) {
-        if std::mem::take(&mut self.drawn) {
-            let _ = std::io::stderr().write_all(b"\n");
-        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use llmspell::cli::{is_closed_output, print};
+use llmspell::cli::{Progress, is_closed_output, print};
 use llmspell::client::{self, Client, Event, Watch};
 use llmspell::engine::{Completeness, Completion, Completions, TABLE_JSON};
 use llmspell::error::{Class, Error, Result};
@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 
 use crate::cli::Args;
 use crate::console;
-use crate::local::{self, Asker, Progress};
+use crate::local::{self, Asker};
 use crate::session::{End, Session, Source};
 use crate::{Talk, eprint, eprint_line};
 

@@ -328,6 +328,14 @@ pub struct Excerpt {
     pub lines: Vec<String>,
 }
 
+impl Excerpt {
+    /// The line that is meant.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        self.lines.get(self.line - self.first).map_or("", String::as_str)
+    }
+}
+
 impl ScriptError {
     /// Message, lines of the script, callers: for people. `coloured` by the codes of terminals, which notebooks know too; the
     /// message then has the kind of the error in front and the hint behind it.

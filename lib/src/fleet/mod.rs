@@ -5,6 +5,8 @@
 //! kernel/ID.pid, ID.json   what a kernel writes of itself: its number, identity and addresses
 //! fleet/lock               held while names and ports are given out
 //! fleet/claim/ID           held while ID is being started or stopped
+//! fleet/group/NAME     held while a group or, as @NAME, a fleet of a file is changed
+//! fleet/kept/ID.json   the addresses of a kernel that is ended and started again
 //! fleet/wanted/ID.json     what the user wants: written by commands of the user only
 //! fleet/state/ID.json      what happened: restarts, causes, the next attempt
 //! ```
@@ -21,6 +23,8 @@ mod sys;
 mod survey;
 mod wanted;
 
+pub mod apply;
+pub mod desired;
 pub mod logs;
 pub mod metrics;
 pub mod probe;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::launch::{Launch, Ready};
-use super::process::{Here, timespec, wait_any};
+use super::process::{Here, Process, timespec, wait_any};
 use super::stop::{self, End};
 use super::survey::{Condition, Kernel, survey};
 use super::wanted::{Claim, Lock, Policy, SCHEMA, State, Wanted, changes, digest, drain, forget, is_unwanted, now};
@@ -19,7 +19,7 @@ use super::{Enforced, FIRST_PORT};
 use crate::client::Program;
 use crate::error::{Class, Error, Result};
 use crate::home::{Home, check_id};
-use crate::protocol::connection::{Channel, Connection};
+use crate::protocol::connection::{Channel, Connection, Transport};
 
 /// Kernels that are on their way at one time.
 const AT_ONCE: usize = 16;
@@ -37,7 +37,7 @@ pub struct Order {
     pub name: Option<String>,
     /// The first shell port; absent: a free one from 9555 on.
     pub port: Option<u16>,
-    /// How many; 0 is 1.
+    /// How many of a group; 0: one that is of no group.
     pub count: usize,
     /// When they are started again.
     pub restart: Policy,
@@ -80,8 +80,9 @@ struct Ordered {
 /// # Errors
 /// What makes starting any of them pointless: a configuration that is not there, a name that is taken. Nothing was
 /// started then.
-pub fn spawn(home: &Home, here: &Here, order: &Order, on: &mut dyn FnMut(&str, &Result<Spawned>)) -> Result<()> {
-    let config = order.config.as_deref().map(|path| find_config(home, path)).transpose()?;
+pub fn spawn(home: &Home, here: &Here, order: &Order, on: &mut dyn FnMut(&str, Result<Spawned>)) -> Result<()> {
+    let folder = std::env::current_dir().map_err(|e| Error::system("working folder", e))?;
+    let config = order.config.as_deref().map(|path| find_config(home, &folder, path)).transpose()?;
     let config_digest = config.as_deref().map(digest).transpose()?;
     if !order.workdir.is_dir() {
         return Err(Error::new(Class::NotFound, format!("--workdir: {}: no such folder", order.workdir.display())));
@@ -101,9 +102,9 @@ pub fn spawn(home: &Home, here: &Here, order: &Order, on: &mut dyn FnMut(&str, &
                 }
                 None => ports.next()?,
             };
-            let id = match (&order.name, count) {
+            let id = match (&order.name, order.count) {
                 (None, _) => format!("kernel-{port}"),
-                (Some(name), 1) => name.clone(),
+                (Some(name), 0) => name.clone(),
                 (Some(name), _) => numbered(name, &all, &queue),
             };
             check_id(&id)?;
@@ -111,7 +112,8 @@ pub fn spawn(home: &Home, here: &Here, order: &Order, on: &mut dyn FnMut(&str, &
                 schema_version: SCHEMA,
                 id,
                 run: true,
-                group: order.name.clone().filter(|_| count > 1),
+                group: order.name.clone().filter(|_| order.count > 0),
+                fleet: None,
                 port,
                 config: config.clone(),
                 config_digest: config_digest.clone(),
@@ -162,14 +164,14 @@ fn numbered(name: &str, all: &[Kernel], queue: &VecDeque<Ordered>) -> String {
     (1..).map(|number| format!("{name}-{number}")).find(|id| !taken(id)).unwrap_or_default()
 }
 
-/// A configuration as users name it: from where they are, else among those of the units.
-fn find_config(home: &Home, path: &Path) -> Result<PathBuf> {
-    let here = crate::client::absolute(path)?;
+/// A configuration as users name it: from `folder`, else among those of the units.
+pub(super) fn find_config(home: &Home, folder: &Path, path: &Path) -> Result<PathBuf> {
+    let here = crate::client::absolute(&folder.join(path))?;
     let kept = home.root().join("kernels").join(path);
     match [here, kept].into_iter().find(|path| path.is_file()) {
         Some(found) => Ok(found),
         None => Err(Error::new(Class::NotFound, format!("configuration {}: no such file", path.display()))
-            .hint(format!("Looked here and in {}.", home.root().join("kernels").display()))),
+            .hint(format!("Looked in {} and in {}.", folder.display(), home.root().join("kernels").display()))),
     }
 }
 
@@ -194,10 +196,14 @@ impl Ports {
                 return Err(Error::new(Class::Conflict, format!("no free port from {FIRST_PORT} on")));
             }
             self.next += 1;
-            if !self.taken.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            if self.is_free(port) {
                 return Ok(port);
             }
         }
+    }
+
+    fn is_free(&self, port: u16) -> bool {
+        !self.taken.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok()
     }
 }
 
@@ -206,7 +212,7 @@ fn start_all(
     here: &Here,
     mut queue: VecDeque<Ordered>,
     order: &Order,
-    on: &mut dyn FnMut(&str, &Result<Spawned>),
+    on: &mut dyn FnMut(&str, Result<Spawned>),
 ) -> Result<()> {
     let mut running: Vec<(Ordered, Launch, Instant)> = Vec::new();
     let changes = changes(&[home.wanted_dir()])?;
@@ -218,7 +224,7 @@ fn start_all(
                 Ok(launch) => running.push((ordered, launch, Instant::now())),
                 Err(error) => {
                     forget(home, &ordered.wanted.id)?;
-                    on(&ordered.wanted.id, &Err(error));
+                    on(&ordered.wanted.id, Err(error));
                 }
             }
         }
@@ -264,19 +270,19 @@ fn start_all(
                     let state = State { limits: limits.clone(), ready: now(), ..State::default() };
                     state.write(home, &ordered.wanted.id)?;
                     let spawned = finish(home, here, &ordered, Spawned { ready, limits, took: begun.elapsed() });
-                    on(&ordered.wanted.id, &spawned);
+                    on(&ordered.wanted.id, spawned);
                 }
                 // Somebody took the port between our look and its bind.
                 Err(error) if error.class() == Class::Conflict && order.port.is_none() && ordered.tries < TRIES => {
                     ordered.tries += 1;
                     match another_port(home, here, ordered, order) {
                         Ok(again) => queue.push_back(again),
-                        Err(error) => on("", &Err(error)),
+                        Err(error) => on("", Err(error)),
                     }
                 }
                 Err(error) => {
                     forget(home, &ordered.wanted.id)?;
-                    on(&ordered.wanted.id, &Err(error));
+                    on(&ordered.wanted.id, Err(error));
                 }
             }
         }
@@ -338,7 +344,7 @@ pub fn restart(
     timeout: Duration,
 ) -> Result<(End, Spawned)> {
     let _claim = Claim::wait(home, &kernel.id)?;
-    let kernel = Kernel::look(home, here, &kernel.id);
+    let kernel = settled(home, here, &kernel.id, timeout)?;
     // A record that cannot be read is not replaced by one of our making.
     let mut wanted = match Wanted::read(home, &kernel.id)? {
         Some(wanted) => wanted,
@@ -349,17 +355,116 @@ pub fn restart(
         check_config(&wanted)?;
         wanted.config_digest = wanted.config.as_deref().map(digest).transpose()?;
     }
-    let end = if kernel.stat.is_some() { stop::end(home, here, &kernel, grace)? } else { End::NotRunning };
     wanted.run = true;
+    replace(home, here, &kernel, wanted, grace, timeout)
+}
+
+/// Ends `kernel` if it runs and starts it as `wanted` says, with the ports and the key it had; its claim must be held.
+/// The record is changed in between: whoever is killed here leaves one that tells what is still to be done.
+pub(super) fn replace(
+    home: &Home,
+    here: &Here,
+    kernel: &Kernel,
+    wanted: Wanted,
+    grace: Duration,
+    timeout: Duration,
+) -> Result<(End, Spawned)> {
+    let kept = kept_file(home, &wanted.id);
+    let end = match (&kernel.connection, kernel.stat) {
+        (Some(connection), Some(_)) => {
+            // It takes its own with it, when it ends in good order.
+            crate::home::private_dir(&home.fleet_dir().join("kept"))?;
+            connection.write(&kept)?;
+            stop::end(home, here, kernel, grace)?
+        }
+        _ => End::NotRunning,
+    };
+    let connection = kernel.connection.clone().or_else(|| Connection::read(&kept).ok());
+    let moves = |connection: &Connection| wanted.port != 0 && connection.port(Channel::Shell) != wanted.port;
+    let connection = match connection {
+        Some(old) if old.transport == Transport::Tcp && moves(&old) => {
+            stop::clear(home, &wanted.id, &old);
+            None
+        }
+        other => other,
+    };
     wanted.write(home)?;
     let restarts = kernel.state.restarts + u64::from(end != End::NotRunning);
-    let spawned = start_again(home, &wanted, kernel.connection.as_ref(), timeout)?;
+    let spawned = start_again(home, &wanted, connection.as_ref(), timeout)?;
     State { restarts, limits: spawned.limits.clone(), ready: now(), ..State::default() }.write(home, &wanted.id)?;
+    drop_kept(home, &wanted.id);
     Ok((end, spawned))
 }
 
+/// Looks at the kernel `id`. One that a command had begun to start, and was killed at it, is waited for.
+pub(super) fn settled(home: &Home, here: &Here, id: &str, limit: Duration) -> Result<Kernel> {
+    let until = Instant::now() + limit;
+    crate::home::private_dir(&home.kernel_dir())?;
+    let changes = changes(&[home.kernel_dir()])?;
+    loop {
+        let kernel = Kernel::look(home, here, id);
+        let left = until.saturating_duration_since(Instant::now());
+        match starting(home, id) {
+            Some(process) if kernel.stat.is_none() && !left.is_zero() => {
+                wait_any(&[process.fd(), changes.as_fd()], left);
+                drain(&changes);
+            }
+            _ => return Ok(kernel),
+        }
+    }
+}
+
+/// The process that has the PID file of `id` and was started with that id.
+fn starting(home: &Home, id: &str) -> Option<Process> {
+    let pid = std::fs::read_to_string(home.pid_file(id)).ok()?.trim().parse().ok()?;
+    let process = Process::child(pid).ok()?;
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();
+    words.windows(2).any(|pair| pair == [b"--id".as_slice(), id.as_bytes()]).then_some(process)
+}
+
+/// Where the addresses of a kernel are kept while it is ended and started again.
+fn kept_file(home: &Home, id: &str) -> PathBuf {
+    home.fleet_dir().join("kept").join(format!("{id}.json"))
+}
+
+/// They are not needed any more.
+pub(super) fn drop_kept(home: &Home, id: &str) {
+    let _ = std::fs::remove_file(kept_file(home, id));
+}
+
+/// Puts the addresses in place of a kernel whose restart was cut short.
+pub(super) fn recover(home: &Home, id: &str) {
+    if let Ok(connection) = Connection::read(&kept_file(home, id)) {
+        let _ = keep_connection(home, id, Some(&connection));
+        drop_kept(home, id);
+    }
+}
+
+/// Starts the new kernel `wanted`. Its port may be another free one unless it is `fixed`.
+pub(super) fn create(home: &Home, here: &Here, wanted: &Wanted, fixed: bool, timeout: Duration) -> Result<Spawned> {
+    let mut wanted = wanted.clone();
+    let port = Some(wanted.port).filter(|_| fixed);
+    let order = Order { name: Some(wanted.id.clone()), port, timeout, ..Order::default() };
+    let ordered = {
+        let _lock = Lock::take(home)?;
+        let all = survey(home, here);
+        let mut ports = Ports::new(&all);
+        if !fixed && (wanted.port == 0 || !ports.is_free(wanted.port)) {
+            wanted.port = ports.next()?;
+        }
+        let claim = claim(home, &all, &wanted.id)?;
+        State::remove(home, &wanted.id)?;
+        wanted.write(home)?;
+        Ordered { wanted, claim, tries: 0 }
+    };
+    let mut outcome = Err(Error::new(Class::Bug, "a start without an end"));
+    start_all(home, here, VecDeque::from([ordered]), &order, &mut |_, spawned| outcome = spawned)?;
+    outcome
+}
+
 /// Whether a kernel would take the configuration of `wanted`.
-fn check_config(wanted: &Wanted) -> Result<()> {
+pub(super) fn check_config(wanted: &Wanted) -> Result<()> {
     let Some(config) = &wanted.config else { return Ok(()) };
     let thing = || format!("configuration {}", config.display());
     std::fs::metadata(config).map_err(|e| Error::system(thing(), e))?;
@@ -377,7 +482,7 @@ fn check_config(wanted: &Wanted) -> Result<()> {
 }
 
 /// Leaves the connection of the last run where the next one looks for it.
-pub(super) fn keep_connection(home: &Home, id: &str, connection: Option<&Connection>) -> Result<()> {
+fn keep_connection(home: &Home, id: &str, connection: Option<&Connection>) -> Result<()> {
     let file = home.connection_file(id);
     match connection {
         Some(connection) if !file.exists() => connection.write(&file),

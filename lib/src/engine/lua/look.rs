@@ -11,7 +11,6 @@ use mlua::{Function, Lua, Table, Value};
 use mlua_sys as ffi;
 
 use super::api::{self, Entry};
-use super::comm;
 use super::cursor::{Base, Chain, Key};
 use super::traceback::OWN;
 use crate::runtime::Runtime;
@@ -89,7 +88,7 @@ impl Seen {
         if !name.starts_with("=[") || name == "=[*]" {
             return None;
         }
-        let (_, code) = self.scripts.iter().rev().find(|(cell, _)| cell == name)?;
+        let (_, code) = self.scripts.iter().rev().find(|(cell, _)| **cell == *name)?;
         std::str::from_utf8(code).ok()
     }
 }
@@ -213,10 +212,8 @@ pub(super) fn fields(lua: &Lua, value: &Value) -> BTreeMap<String, Value> {
 /// The row of the reference that describes `value`: a function of ours by identity, a table or constant by its place.
 pub(super) fn row(lua: &Lua, value: &Value, path: Option<&str>) -> Option<&'static Entry> {
     let at_home = |entry: &&Entry| {
-        let mut keys = entry.name.split('.').map(|name| Key::Name(name.to_owned()));
-        let Some(Key::Name(base)) = keys.next() else { return false };
-        let chain = Chain { base: Base::Name(base), keys: keys.collect() };
-        matches!(resolve(lua, &chain), Some(Thing::Value(found)) if found == *value)
+        let found = resolve(lua, &Chain::of(entry.name));
+        matches!(found, Some(Thing::Value(found)) if found == *value)
     };
     match value {
         Value::Function(function) => {
@@ -227,14 +224,26 @@ pub(super) fn row(lua: &Lua, value: &Value, path: Option<&str>) -> Option<&'stat
             if let Some(entry) = path.and_then(api::entry).filter(at_home) {
                 return Some(entry);
             }
-            api::API.iter().filter(|entry| !entry.signature.is_empty()).find(at_home).or_else(|| {
-                let name = path?.rsplit('.').next()?;
-                let kinds: &[&str] = if comm::is_method(lua, function) { &["comm"] } else { &["file", "tool"] };
-                kinds.iter().find_map(|kind| api::entry(&format!("{kind}.{name}")))
+            let called = |entry: &&Entry| !entry.signature.is_empty() && !api::is_method(entry);
+            api::entries().filter(called).find(at_home).or_else(|| {
+                let (owner, name) = path?.rsplit_once('.')?;
+                let owner = resolve(lua, &Chain::of(owner)).and_then(|thing| match thing {
+                    Thing::Value(value) => kind(lua, &value),
+                    _ => None,
+                });
+                let known = owner.into_iter().chain(api::kinds());
+                known.filter_map(|kind| api::entry(&format!("{kind}.{name}"))).next()
             })
         }
         _ => path.map(|path| path.strip_prefix("_G.").unwrap_or(path)).and_then(api::entry),
     }
+}
+
+/// Which kind of values with methods `value` is of, by the `__name` of its metatable.
+fn kind(lua: &Lua, value: &Value) -> Option<&'static str> {
+    let name: String = metatable(lua, value)?.raw_get("__name").ok()?;
+    let name = if name == "FILE*" { "file" } else { &name };
+    api::kinds().find(|kind| *kind == name)
 }
 
 /// Whether a function is no script's.

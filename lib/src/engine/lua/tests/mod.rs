@@ -7,6 +7,7 @@ mod errors;
 mod interrupt;
 mod language;
 mod policy;
+mod reference;
 mod sandbox;
 mod state;
 mod tool;
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use super::Lua;
 use crate::config::Config;
-use crate::engine::{Engine, Outcome, Output, Script, ScriptError, Stream};
+use crate::engine::{Args, Engine, Outcome, Output, Script, ScriptError, Stream};
 use crate::error::{Class, Error, Result};
 use crate::protocol::content::Display;
 use crate::runtime::Runtime;
