@@ -4,13 +4,19 @@
 //! A global is added with its file here and a line in [`SECTIONS`]. A row tells what is returned and raised; its example is
 //! run by the tests, and what stands behind `-->` in it is what it prints.
 
+mod absent;
+mod agent;
 mod comm;
+mod config;
+mod debug;
 mod display;
 mod json;
 mod language;
+mod logger;
 mod model;
 mod script;
 mod state;
+mod streaming;
 mod system;
 mod tool;
 
@@ -61,8 +67,13 @@ pub(super) const SECTIONS: &[Section] = &[
     model::MODEL,
     model::PROVIDER,
     tool::TOOL,
+    agent::AGENT,
     state::STATE,
     json::JSON,
+    config::CONFIG,
+    logger::LOGGER,
+    debug::DEBUG,
+    streaming::STREAMING,
     display::DISPLAY,
     comm::COMM,
     language::BASE,
@@ -75,6 +86,7 @@ pub(super) const SECTIONS: &[Section] = &[
     language::COROUTINE,
     language::PACKAGE,
     language::DEBUG,
+    absent::ABSENT,
 ];
 
 /// All rows.
