@@ -56,7 +56,10 @@ fn main() {
         ["--route"] => Folder::new().and_then(|folder| route::rows(&FULL, &programs()?, folder.path())),
         ["--fleet"] => Folder::new().and_then(|folder| fleet::rows(&FULL, &programs()?, folder.path())),
         ["--tools"] => Folder::new().and_then(|folder| tools::rows(&FULL, &programs()?, folder.path())),
-        _ => Err("usage: cargo bench -p llmspell-benches [-- --quick | --daemon | --fleet | --route | --tools | --sizes]".into()),
+        _ => Err(
+            "usage: cargo bench -p llmspell-benches [-- --quick | --daemon | --fleet | --route | --tools | --sizes]"
+                .into(),
+        ),
     };
     if let Err(error) = done {
         eprintln!("benchmark: {error}");

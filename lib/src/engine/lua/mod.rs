@@ -9,8 +9,8 @@
 mod absent;
 mod agent;
 mod api;
-mod ask;
 mod callback;
+mod ask;
 mod comm;
 mod complete;
 mod completion;

@@ -79,9 +79,9 @@ impl Lua {
             json::open(&lua)?;
             display::open(&lua)?;
             tool::open(&lua)?;
-            ask::open(&lua)?;
             lua.set_app_data(Agents::new(Arc::clone(&runtime)));
             agent::open(&lua)?;
+            ask::open(&lua)?;
             global_state::open(&lua)?;
             comm::open(&lua)?;
             inspect::open(&lua)?;
