@@ -9,6 +9,7 @@
 mod agent;
 mod api;
 mod callback;
+mod ask;
 mod comm;
 mod complete;
 mod completion;

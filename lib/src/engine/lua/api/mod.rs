@@ -9,6 +9,7 @@ mod comm;
 mod display;
 mod json;
 mod language;
+mod model;
 mod script;
 mod state;
 mod system;
@@ -58,6 +59,8 @@ pub(super) struct Section {
 /// All of it.
 pub(super) const SECTIONS: &[Section] = &[
     script::SCRIPT,
+    model::MODEL,
+    model::PROVIDER,
     tool::TOOL,
     agent::AGENT,
     state::STATE,
