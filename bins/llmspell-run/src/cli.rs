@@ -207,13 +207,13 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-run", "run a
                     Ok(())
                 })
                 .short('m')
-                .doc("The model that is asked where the script names none: `provider/model`, or the name of a \
-                     well-known one. `mock/echo` repeats what it is told; see MODELS WITHOUT A NETWORK."),
+                .doc("Ask MODEL where the script names none. It is `provider/model`, or the name of a well-known one. \
+                     `mock/echo` repeats what it is told; see MODELS WITHOUT A NETWORK."),
                 Flag::value("provider", "NAME", |draft: &mut Draft, value| {
                     draft.models.provider = Some(value.into_text()?);
                     Ok(())
                 })
-                .doc("The provider of `--model`; alone, the one whose section in the configuration names its model."),
+                .doc("Ask the provider NAME. Without `--model` its section in the configuration names the model."),
                 Flag::value("max-cost", "DOLLARS", |draft: &mut Draft, value| {
                     let cost: f64 = value.parse("a number of US dollars")?;
                     if !cost.is_finite() || cost < 0.0 {

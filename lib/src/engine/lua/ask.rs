@@ -109,6 +109,7 @@ fn shown(known: &Known) -> Json {
 
 /// Names of the options of `ask`.
 const OPTIONS: &[&str] = &[
+    "details",
     "effort",
     "extra",
     "files",
@@ -132,6 +133,8 @@ struct Asked {
     model: String,
     request: Request,
     timeout: Duration,
+    /// Whether more than the answer is returned.
+    details: bool,
     on_text: Option<Function>,
     on_reasoning: Option<Function>,
 }
@@ -141,13 +144,16 @@ fn ask(lua: &Lua, args: MultiValue) -> Result<MultiValue, Fault> {
     let asked = asked(lua, args)?;
     let run = current()?;
     let model = run.runtime.providers.model(&asked.model)?;
-    let wants_json = asked.request.schema.is_some();
+    let (wants_json, wants_details) = (asked.request.schema.is_some(), asked.details);
     let reply = stream(lua, model, asked)?;
     let text = reply.text();
     let answer = match serde_json::from_str::<Json>(&text) {
         Ok(value) if wants_json => to_lua(lua, &value)?,
         _ => Value::String(lua.create_string(&text)?),
     };
+    if !wants_details {
+        return Ok(answer.into_lua_multi(lua)?);
+    }
     let mut details = json!({ "model": reply.model, "finish": reply.finish, "usage": reply.usage });
     if let Some(cost) = reply.cost {
         details["cost"] = cost.into();
@@ -254,6 +260,7 @@ fn options(lua: &Lua, table: &Table, asked: &mut Asked, parts: &mut Vec<Part>) -
         }
         other => return Err(usage(format!("ask: stop: a text expected, got {}", other.type_name())).into()),
     };
+    asked.details = get!("details");
     asked.on_text = get!("on_text");
     asked.on_reasoning = get!("on_reasoning");
     let timeout: Value = get!("timeout");

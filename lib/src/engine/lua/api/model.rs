@@ -9,8 +9,8 @@ pub(super) const MODEL: Section = Section {
     rows: &[
         row(
             "ask",
-            "(text, … [, options]) → string | value, details",
-            "Asks a model; several texts are put together with an empty line between. With a `schema` the answer is the value it describes.\n\nOptions: `model`, `system`, `messages` (a list of `{role, content}` that goes before), `files` (paths of texts, pictures and PDF), `schema` (JSON Schema of the answer), `max_tokens`, `temperature`, `top_p`, `stop`, `seed`, `effort` (how much it thinks), `timeout`, `on_text` and `on_reasoning` (functions that get the pieces as they come), `extra` (more members of the request).\n\nDetails: `model`, `finish`, `usage`, `cost` in US dollars where the price is known, `reasoning`.",
+            "(text, … [, options]) → string | value [, details]",
+            "Asks a model; several texts are put together with an empty line between. With a `schema` the answer is the value it describes.\n\nOptions: `model`, `system`, `messages` (a list of `{role, content}` that goes before), `files` (paths of texts, pictures and PDF), `schema` (JSON Schema of the answer), `max_tokens`, `temperature`, `top_p`, `stop`, `seed`, `effort` (how much it thinks), `timeout`, `on_text` and `on_reasoning` (functions that get the pieces as they come), `extra` (more members of the request), `details` (true returns them as well).\n\nDetails: `model`, `finish`, `usage`, `cost` in US dollars where the price is known, `reasoning`.",
         )
         .errors("`config` without a default model or key, `denied` for a wrong key, `remote` and `timeout` when the service fails, `budget` at a limit of cost or rate.")
         .example("print(ask(\"Say it:\", \"hello\", {model = \"mock/echo\"})) --> Say it:\n--> \n--> hello"),
