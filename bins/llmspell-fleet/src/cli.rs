@@ -2,6 +2,7 @@
 
 mod apply;
 mod table;
+mod top;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -56,6 +57,8 @@ pub(crate) enum Action {
     Apply { file: PathBuf, prune: bool, adopt: bool, change: Change },
     /// Make the group `name` as many as `count`.
     Scale { name: String, count: usize, change: Change },
+    /// Their figures, again and again.
+    Top(Box<crate::top::Settings>),
     /// Print a unit for that.
     WatchUnit,
     /// Files for an engine that supervises, into a folder or on standard output.
@@ -104,9 +107,9 @@ pub(crate) struct Spawn {
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(2);
 /// How long a kernel may take to be ready.
-const START: Duration = Duration::from_secs(30);
+pub(crate) const START: Duration = Duration::from_secs(30);
 /// How long a kernel may take to end before it is killed.
-const GRACE: Duration = Duration::from_secs(10);
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
 /// More kernels than this are a slip.
 const MOST: usize = 1000;
 
@@ -145,6 +148,10 @@ pub(crate) struct Draft {
     parallel: Option<usize>,
     prune: bool,
     adopt: bool,
+    interval: Option<Duration>,
+    sort: Option<usize>,
+    once: bool,
+    batch: bool,
     file: PathBuf,
     backoff: Option<Duration>,
     backoff_max: Option<Duration>,

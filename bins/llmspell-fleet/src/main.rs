@@ -5,6 +5,7 @@ mod ask;
 mod change;
 mod cli;
 mod show;
+mod top;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -54,6 +55,7 @@ fn act(args: Args) -> Result<u8> {
         Action::Export { which, format, scope, output } => fleet.export(&which, format, scope, output.as_deref()),
         Action::Apply { file, prune, adopt, change } => fleet.apply(&file, prune, adopt, &change),
         Action::Scale { name, count, change } => fleet.scale(&name, count, &change),
+        Action::Top(settings) => fleet.top(*settings),
         Action::WatchUnit => print(&fleet::watch::unit(&program_path()?, &fleet.home)).map(|()| 0),
     }
 }

@@ -10,6 +10,7 @@ use llmspell::home::check_id;
 use llmspell::service::{FORMATS, Scope};
 
 use super::apply::{APPLY, FLEET_FILES, GRACE_FLAG, SCALE};
+use super::top::TOP;
 use super::{ANSWER, Action, Args, Draft, GRACE, Logs, MOST, START};
 
 const ENGINES: [(&str, Engine); 2] = [("lua", Engine::Lua), ("js", Engine::Js)];
@@ -45,7 +46,7 @@ pub(super) const fn timeout(doc: &'static str) -> Flag<Draft> {
     .doc(doc)
 }
 
-const KERNEL: Operand<Draft> = Operand::new("KERNEL", |draft: &mut Draft, value| {
+pub(super) const KERNEL: Operand<Draft> = Operand::new("KERNEL", |draft: &mut Draft, value| {
     draft.operands.push(value.into_text()?);
     Ok(())
 })
@@ -350,6 +351,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
                 let prometheus = draft.prometheus;
                 draft.act(Action::Metrics { which, prometheus, timeout })
             }),
+        TOP.heading("Looking at kernels"),
         Command::new("exec", "run a script in kernels")
             .heading("Changing kernels")
             .about(&[
@@ -501,6 +503,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
         Example::new("Run a script in one.", "llmspell-fleet exec kernel-9555 -- 'print(6 * 7)'").prints("42\n"),
         Example::new("Start it again; its clients come back.", "llmspell-fleet restart kernel-9555"),
         Example::new("See what went wrong in the last hour.", "llmspell-fleet logs --since 1h --level warn"),
+        Example::new("See who uses what, once.", "llmspell-fleet top --once --sort cpu"),
         Example::new("Measure them for Prometheus.", "llmspell-fleet metrics --prometheus"),
         Example::new(
             "Let systemd run the watch that starts kernels again.",

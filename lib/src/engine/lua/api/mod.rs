@@ -4,14 +4,19 @@
 //! A global is added with its file here and a line in [`SECTIONS`]. A row tells what is returned and raised; its example is
 //! run by the tests, and what stands behind `-->` in it is what it prints.
 
+mod absent;
 mod agent;
 mod comm;
+mod config;
+mod debug;
 mod display;
 mod json;
 mod language;
+mod logger;
 mod model;
 mod script;
 mod state;
+mod streaming;
 mod system;
 mod tool;
 
@@ -65,6 +70,10 @@ pub(super) const SECTIONS: &[Section] = &[
     agent::AGENT,
     state::STATE,
     json::JSON,
+    config::CONFIG,
+    logger::LOGGER,
+    debug::DEBUG,
+    streaming::STREAMING,
     display::DISPLAY,
     comm::COMM,
     language::BASE,
@@ -77,6 +86,7 @@ pub(super) const SECTIONS: &[Section] = &[
     language::COROUTINE,
     language::PACKAGE,
     language::DEBUG,
+    absent::ABSENT,
 ];
 
 /// All rows.
