@@ -334,6 +334,7 @@ def test_logs_that_were_compressed(fleet):
 
 
 def test_the_watch_starts_again_what_was_killed(fleet):
+    """F3"""
     done = fleet("spawn", "a.toml", "--restart", "on-failure")
     assert "no watch runs" in done.err and "watch --unit" in done.err
     name = done.out.strip()
@@ -393,6 +394,7 @@ def test_the_examples_of_the_page_run(fleet):
 
 
 def test_a_closed_output_is_no_failure(fleet):
+    """F25"""
     fleet.spawn("a.toml")
     done = subprocess.run(["bash", "-o", "pipefail", "-c", f"{program('fleet')} list | true; {program('fleet')} logs | head -1"],
                           env=fleet.place.env, capture_output=True, text=True)

@@ -17,6 +17,8 @@ use rustix::pipe::PipeFlags;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use crate::console;
+
 /// Output is written when this much is gathered, or at a line's end on a terminal.
 const BUFFER: usize = 64 * 1024;
 
@@ -52,6 +54,8 @@ struct Run {
     number: u64,
     interrupter: Option<Interrupter>,
     deadline: Option<Instant>,
+    /// Whether it is to stop.
+    stopped: bool,
 }
 
 struct Gathered {
@@ -97,7 +101,9 @@ impl Local {
     pub(crate) fn begin(&self, interrupter: Interrupter, deadline: Option<Instant>) {
         let mut run = self.run();
         drain(&self.stop);
-        *run = Run { number: run.number + 1, interrupter: Some(interrupter), deadline };
+        *run = Run { number: run.number + 1, interrupter: Some(interrupter), deadline, stopped: false };
+        // Who watches the signals finds the script from here on; what came before, since Enter, is:
+        run.stopped = console::take_early();
     }
 
     fn run(&self) -> MutexGuard<'_, Run> {
@@ -214,6 +220,10 @@ impl Output for Local {
         // The end of the line was typed.
         self.lock().open_line = false;
         answer
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.run().stopped
     }
 
     fn next_input(&self, text: &str, _replace: bool) -> Result<()> {
@@ -399,7 +409,8 @@ pub(crate) fn stop_on_signal(local: Arc<Local>) -> Result<()> {
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             let ready = poll(&mut [PollFd::new(&signals, PollFlags::IN)], timeout.as_ref());
             let (number, interrupter) = {
-                let run = local.run();
+                let mut run = local.run();
+                run.stopped |= ready == Ok(1);
                 (run.number, run.interrupter.clone())
             };
             match ready {

@@ -7,7 +7,9 @@
 //! has a file for each global.
 
 mod absent;
+mod agent;
 mod api;
+mod callback;
 mod comm;
 mod complete;
 mod completion;

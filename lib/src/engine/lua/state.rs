@@ -16,9 +16,10 @@ use super::look::{self, Context, Seen};
 use super::run::{Frame, Run};
 use super::traceback::{self, Trace};
 use super::{
-    absent, comm, complete, completion, coroutine, display, expression, fault, file, global_config, global_debug,
-    global_logger, global_state, inspect, json, process, show, stdlib, streaming, suggest, tool,
+    absent, agent, comm, complete, completion, coroutine, display, expression, fault, file, global_config,
+    global_debug, global_logger, global_state, inspect, json, process, show, stdlib, streaming, suggest, tool,
 };
+use crate::agents::Agents;
 use crate::engine::{
     Args, Completeness, Completions, Engine, Excerpt, Inspected, Interrupter, Language, Outcome, Output, Script,
     ScriptError, Shown,
@@ -78,6 +79,8 @@ impl Lua {
             json::open(&lua)?;
             display::open(&lua)?;
             tool::open(&lua)?;
+            lua.set_app_data(Agents::new(Arc::clone(&runtime)));
+            agent::open(&lua)?;
             global_state::open(&lua)?;
             comm::open(&lua)?;
             inspect::open(&lua)?;
@@ -162,6 +165,9 @@ impl Lua {
         let started = process::started();
         let (result, stop) = frame.enter(|| {
             let number = self.shared.begin();
+            if output.is_stopped() {
+                run.stop(Stop::Interrupt);
+            }
             let alarm = script.deadline.map(|at| Alarm::set(at, &self.shared, number)).transpose();
             let result = alarm.map_err(Failure::Error).and_then(|_alarm| {
                 let body = || {

@@ -5,6 +5,7 @@
 //! run by the tests, and what stands behind `-->` in it is what it prints.
 
 mod absent;
+mod agent;
 mod comm;
 mod config;
 mod debug;
@@ -63,6 +64,7 @@ pub(super) struct Section {
 pub(super) const SECTIONS: &[Section] = &[
     script::SCRIPT,
     tool::TOOL,
+    agent::AGENT,
     state::STATE,
     json::JSON,
     config::CONFIG,
