@@ -10,6 +10,7 @@ mod absent;
 mod agent;
 mod api;
 mod callback;
+mod ask;
 mod comm;
 mod complete;
 mod completion;

@@ -16,7 +16,7 @@ use super::look::{self, Context, Seen};
 use super::run::{Frame, Run};
 use super::traceback::{self, Trace};
 use super::{
-    absent, agent, comm, complete, completion, coroutine, display, expression, fault, file, global_config,
+    absent, agent, ask, comm, complete, completion, coroutine, display, expression, fault, file, global_config,
     global_debug, global_logger, global_state, inspect, json, process, show, stdlib, streaming, suggest, tool,
 };
 use crate::agents::Agents;
@@ -81,6 +81,7 @@ impl Lua {
             tool::open(&lua)?;
             lua.set_app_data(Agents::new(Arc::clone(&runtime)));
             agent::open(&lua)?;
+            ask::open(&lua)?;
             global_state::open(&lua)?;
             comm::open(&lua)?;
             inspect::open(&lua)?;

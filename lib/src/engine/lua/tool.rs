@@ -312,7 +312,7 @@ fn options(lua: &Lua, value: Option<Value>, queue: &Queue<Result<Json>>) -> Resu
     Ok(options)
 }
 
-fn duration(value: &Value) -> Result<Duration> {
+pub(super) fn duration(value: &Value) -> Result<Duration> {
     let wrong = || usage("timeout: a duration like \"5s\" or a number of seconds expected");
     match value {
         Value::String(text) => humantime::parse_duration(&text.to_string_lossy()).map_err(|_| wrong()),

@@ -13,6 +13,7 @@ mod display;
 mod json;
 mod language;
 mod logger;
+mod model;
 mod script;
 mod state;
 mod streaming;
@@ -63,6 +64,8 @@ pub(super) struct Section {
 /// All of it.
 pub(super) const SECTIONS: &[Section] = &[
     script::SCRIPT,
+    model::MODEL,
+    model::PROVIDER,
     tool::TOOL,
     agent::AGENT,
     state::STATE,
