@@ -29,6 +29,8 @@ pub mod desired;
 pub mod logs;
 pub mod metrics;
 pub mod probe;
+pub mod route;
+pub mod serve;
 pub mod watch;
 
 pub use backoff::Backoff;

@@ -197,6 +197,10 @@ fn adopt(kernel: &Kernel) -> Result<Wanted> {
         return Err(Error::new(Class::NotFound, format!("kernel {}: does not run, and nobody ordered it", kernel.id))
             .hint("Start it with llmspell-fleet spawn."));
     };
+    if kernel.connection.as_ref().is_some_and(super::route::is_route) {
+        return Err(Error::new(Class::Conflict, format!("{}: is a route, not a kernel", kernel.id))
+            .hint("Stop it, and start it again with llmspell-fleet route."));
+    }
     let io = |e| Error::system(format!("kernel {} (PID {pid})", kernel.id), e);
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).map_err(io)?;
     let unit = groups.lines().filter_map(|line| line.rsplit('/').next()).find(|name| name.ends_with(".service"));
