@@ -31,6 +31,7 @@ mod stdlib;
 mod tool;
 mod traceback;
 mod wait;
+mod workflow;
 
 #[cfg(test)]
 mod tests;

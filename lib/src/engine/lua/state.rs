@@ -17,7 +17,7 @@ use super::run::{Frame, Run};
 use super::traceback::{self, Trace};
 use super::{
     comm, complete, completion, coroutine, display, expression, fault, file, global_state, inspect, json, process,
-    show, stdlib, tool,
+    show, stdlib, tool, workflow,
 };
 use crate::engine::{
     Args, Completeness, Completions, Engine, Excerpt, Inspected, Interrupter, Language, Outcome, Output, Script,
@@ -79,6 +79,7 @@ impl Lua {
             display::open(&lua)?;
             tool::open(&lua)?;
             global_state::open(&lua)?;
+            workflow::open(&lua)?;
             comm::open(&lua)?;
             inspect::open(&lua)?;
             lua.set_app_data(Rc::new(Context { runtime: Arc::clone(&runtime), seen: RefCell::new(Seen::default()) }));

@@ -12,6 +12,7 @@ mod script;
 mod state;
 mod system;
 mod tool;
+mod workflow;
 
 #[cfg(test)]
 mod page;
@@ -58,6 +59,7 @@ pub(super) struct Section {
 pub(super) const SECTIONS: &[Section] = &[
     script::SCRIPT,
     tool::TOOL,
+    workflow::WORKFLOW,
     state::STATE,
     json::JSON,
     display::DISPLAY,
