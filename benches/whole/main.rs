@@ -1,11 +1,12 @@
 //! What the whole programs cost, beside a floor measured in the same run. Prints a table; no number makes it fail.
 //!
-//! `cargo build --release && cargo bench -p llmspell-benches [-- --quick | --daemon | --fleet | --sizes]`; the programs are those
+//! `cargo build --release && cargo bench -p llmspell-benches [-- --quick | --daemon | --fleet | --flows | --sizes]`; the programs are those
 //! beside it.
 
 mod daemon;
 mod fleet;
 mod floor;
+mod flows;
 mod kernel;
 mod process;
 
@@ -52,8 +53,9 @@ fn main() {
         [] => whole(&FULL),
         ["--quick"] => whole(&QUICK),
         ["--sizes"] => sizes(),
+        ["--flows"] => Folder::new().and_then(|folder| flows::rows(&FULL, &programs()?.join(PROGRAMS[0]), folder.path())),
         ["--fleet"] => Folder::new().and_then(|folder| fleet::rows(&FULL, &programs()?, folder.path())),
-        _ => Err("usage: cargo bench -p llmspell-benches [-- --quick | --daemon | --fleet | --sizes]".into()),
+        _ => Err("usage: cargo bench -p llmspell-benches [-- --quick | --daemon | --fleet | --flows | --sizes]".into()),
     };
     if let Err(error) = done {
         eprintln!("benchmark: {error}");
@@ -111,6 +113,7 @@ fn whole(effort: &Effort) -> Result<()> {
     work(&program, folder.path())?;
     memory(effort, &program, folder.path())?;
     tools(effort, &bin, folder.path())?;
+    flows::rows(effort, &program, folder.path())?;
     fleet::rows(effort, &bin, folder.path())?;
     for name in PROGRAMS {
         row(&format!("size of {name}"), &format!("{:.2} MB", size_mb(&bin.join(name))?), None, size_aim(name));

@@ -185,7 +185,9 @@ impl Strategy {
                 let mut reader = Reader::new(at, value)?;
                 (reader.name(&["type"])?, Some(reader))
             }
-            other => return Err(usage(format!("{at}: one of {} expected, got {}", Self::NAMES.join(", "), kind(&other)))),
+            other => {
+                return Err(usage(format!("{at}: one of {} expected, got {}", Self::NAMES.join(", "), kind(&other))));
+            }
         };
         let mut more = match more {
             Some(reader) => reader,
@@ -384,7 +386,8 @@ impl Shape {
             let mut inner = Reader::new(format!("{}: branch {}", reader.at(), number + 1), value)?;
             let name = inner.text(&["name"])?.unwrap_or_else(|| format!("branch_{}", number + 1));
             let at = format!("{}: condition", inner.at());
-            let condition = inner.take(&["condition", "when"]).map_or(Ok(Condition::Always), |v| condition::read(&at, v))?;
+            let condition =
+                inner.take(&["condition", "when"]).map_or(Ok(Condition::Always), |v| condition::read(&at, v))?;
             let steps = steps(&mut inner, &["steps"], depth, left)?;
             inner.finish()?;
             branches.push((condition, Branch { name, steps }));
@@ -430,7 +433,9 @@ impl Shape {
             None => {}
             Some(items @ (Value::Array(_) | Value::String(_))) => found.push(Over::Items(items)),
             // A table without [1] in pairs() order, as scripts of v0.10 have it.
-            Some(Value::Object(members)) => found.push(Over::Items(members.into_iter().map(|(_, value)| value).collect())),
+            Some(Value::Object(members)) => {
+                found.push(Over::Items(members.into_iter().map(|(_, value)| value).collect()))
+            }
             Some(other) => {
                 return Err(inner.wrong(format!("collection: list or placeholder expected, got {}", kind(&other))));
             }
@@ -499,9 +504,7 @@ fn steps(reader: &mut Reader, names: &[&'static str], depth: usize, left: &mut u
     let values = reader.list(names)?.unwrap_or_default();
     let mut steps = Vec::with_capacity(values.len());
     for (number, value) in values.into_iter().enumerate() {
-        *left = left
-            .checked_sub(1)
-            .ok_or_else(|| usage(format!("{}: more than {MOST_STEPS} steps", reader.at())))?;
+        *left = left.checked_sub(1).ok_or_else(|| usage(format!("{}: more than {MOST_STEPS} steps", reader.at())))?;
         steps.push(Step::read(reader.at(), number, value, depth, left)?);
     }
     unique(reader.at(), "step", steps.iter().map(|step| step.name.as_str()))?;
@@ -623,8 +626,8 @@ impl Work {
                 if !value.is_object() {
                     return Err(reader.wrong("workflow: a workflow that was built expected"));
                 }
-                let inner = Definition::read_at(value, depth + 1, left)
-                    .map_err(|error: Error| error.within(reader.at()))?;
+                let inner =
+                    Definition::read_at(value, depth + 1, left).map_err(|error: Error| error.within(reader.at()))?;
                 Ok(Work::Workflow(Box::new(inner), reader.take(&["input"])))
             }
             "function" | "custom" => {
@@ -698,7 +701,8 @@ fn ordered(at: &str, mut steps: Vec<Step>) -> Result<Vec<Step>> {
         step.after.extend(meant);
     }
     // Those that need nothing more, in the order they were given.
-    let mut waits: Vec<BTreeSet<usize>> = steps.iter().map(|step| step.after.iter().map(|name| places[name]).collect()).collect();
+    let mut waits: Vec<BTreeSet<usize>> =
+        steps.iter().map(|step| step.after.iter().map(|name| places[name]).collect()).collect();
     let mut needed: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (place, on) in waits.iter().enumerate() {
         on.iter().for_each(|other| needed.entry(*other).or_default().push(place));
@@ -726,7 +730,8 @@ fn circle(steps: &[Step], waits: &[BTreeSet<usize>]) -> String {
     let mut way: Vec<usize> = waits.iter().position(|on| !on.is_empty()).into_iter().collect();
     while let Some(next) = way.last().and_then(|last| waits[*last].first().copied()) {
         if let Some(start) = way.iter().position(|place| *place == next) {
-            let names: Vec<&str> = way[start..].iter().chain([&next]).map(|place| steps[*place].name.as_str()).collect();
+            let names: Vec<&str> =
+                way[start..].iter().chain([&next]).map(|place| steps[*place].name.as_str()).collect();
             return names.join(" → ");
         }
         way.push(next);
@@ -762,7 +767,8 @@ mod tests {
 
     #[test]
     fn a_circle_is_told() {
-        let error = graph(vec![tool("x", &[]), tool("a", &["c"]), tool("b", &["a", "x"]), tool("c", &["b"])]).unwrap_err();
+        let error =
+            graph(vec![tool("x", &[]), tool("a", &["c"]), tool("b", &["a", "x"]), tool("c", &["b"])]).unwrap_err();
         assert_eq!(error.text(), "workflow g: steps need each other: a → c → b → a");
         assert_eq!(graph(vec![tool("a", &["a"])]).unwrap_err().text(), "workflow g: steps need each other: a → a");
         let error = graph(vec![tool("fetch", &[]), tool("b", &["fetsh"])]).unwrap_err();
@@ -775,20 +781,47 @@ mod tests {
         let with = |step: Value| json!({"name": "w", "type": "sequential", "steps": [step]});
         for (value, text) in [
             (json!({"type": "sequential"}), "workflow: name: missing"),
-            (json!({"name": "w", "type": "serial"}), "workflow w: type: \"serial\" is not one of sequential, parallel, conditional, loop, graph"),
+            (
+                json!({"name": "w", "type": "serial"}),
+                "workflow w: type: \"serial\" is not one of sequential, parallel, conditional, loop, graph",
+            ),
             (json!({"name": "w", "type": "sequential", "step": []}), "workflow w: step: no such key"),
-            (json!({"name": "w", "type": "sequential", "error_strategy": "retri"}), "workflow w: error_strategy: \"retri\" is not one of fail_fast, continue, retry, compensate"),
+            (
+                json!({"name": "w", "type": "sequential", "error_strategy": "retri"}),
+                "workflow w: error_strategy: \"retri\" is not one of fail_fast, continue, retry, compensate",
+            ),
             (with(json!({"type": "tool"})), "workflow w: step 1: name: missing"),
             (with(json!({"name": "a", "type": "tool"})), "workflow w: step a: tool: missing"),
-            (with(json!({"name": "a", "type": "tool", "tool": "t", "inptu": {}})), "workflow w: step a: inptu: no such key"),
-            (with(json!({"name": "a", "type": "tool", "tool": "t", "timeout_ms": 0})), "workflow w: step a: timeout_ms: milliseconds above 0 or a text like \"5s\" expected, got 0"),
-            (with(json!({"name": "a", "type": "function", "function": "f"})), "workflow w: step a: function: a function expected"),
+            (
+                with(json!({"name": "a", "type": "tool", "tool": "t", "inptu": {}})),
+                "workflow w: step a: inptu: no such key",
+            ),
+            (
+                with(json!({"name": "a", "type": "tool", "tool": "t", "timeout_ms": 0})),
+                "workflow w: step a: timeout_ms: milliseconds above 0 or a text like \"5s\" expected, got 0",
+            ),
+            (
+                with(json!({"name": "a", "type": "function", "function": "f"})),
+                "workflow w: step a: function: a function expected",
+            ),
             (with(json!({"name": "a", "type": "agent", "agent": "x"})), "workflow w: step a: input: missing"),
-            (json!({"name": "w", "type": "sequential", "steps": [tool("a", &[]), tool("a", &[])]}), "workflow w: step a: there are two of this name"),
+            (
+                json!({"name": "w", "type": "sequential", "steps": [tool("a", &[]), tool("a", &[])]}),
+                "workflow w: step a: there are two of this name",
+            ),
             (json!({"name": "w", "type": "loop"}), "workflow w: iterator: missing"),
-            (json!({"name": "w", "type": "loop", "iterator": {"range": {"end": 5, "step": 0}}}), "workflow w: range: step: it is 0, so the end would never be reached"),
-            (json!({"name": "w", "type": "loop", "iterator": {"count": 2_000_000}}), "workflow w: 2000000 passes; 1000000 are the most"),
-            (json!({"name": "w", "type": "loop", "iterator": {"count": 2, "collection": [1]}}), "workflow w: iterator: more than one is given"),
+            (
+                json!({"name": "w", "type": "loop", "iterator": {"range": {"end": 5, "step": 0}}}),
+                "workflow w: range: step: it is 0, so the end would never be reached",
+            ),
+            (
+                json!({"name": "w", "type": "loop", "iterator": {"count": 2_000_000}}),
+                "workflow w: 2000000 passes; 1000000 are the most",
+            ),
+            (
+                json!({"name": "w", "type": "loop", "iterator": {"count": 2, "collection": [1]}}),
+                "workflow w: iterator: more than one is given",
+            ),
         ] {
             assert_eq!(Definition::read(value.clone()).unwrap_err().text(), text, "{value}");
         }
@@ -801,7 +834,8 @@ mod tests {
             value = json!({"name": "w", "type": "sequential", "steps": [{"name": "s", "type": "workflow", "workflow": value}]});
         }
         assert!(Definition::read(value.clone()).is_ok());
-        let deeper = json!({"name": "w", "type": "sequential", "steps": [{"name": "s", "type": "workflow", "workflow": value}]});
+        let deeper =
+            json!({"name": "w", "type": "sequential", "steps": [{"name": "s", "type": "workflow", "workflow": value}]});
         assert!(Definition::read(deeper).unwrap_err().text().ends_with("workflow: more than 32 in one another"));
         let many: Vec<_> = (0..=MOST_STEPS).map(|number| tool(&format!("s{number}"), &[])).collect();
         let error = Definition::read(json!({"name": "w", "type": "sequential", "steps": many})).unwrap_err();
@@ -810,7 +844,9 @@ mod tests {
 
     #[test]
     fn ranges_are_counted() {
-        for (range, passes) in [((1, 4, 1), 3), ((0, 10, 3), 4), ((5, 0, -2), 3), ((1, 1, 1), 0), ((5, 1, 1), 0), ((0, 5, -1), 0)] {
+        for (range, passes) in
+            [((1, 4, 1), 3), ((0, 10, 3), 4), ((5, 0, -2), 3), ((1, 1, 1), 0), ((5, 1, 1), 0), ((0, 5, -1), 0)]
+        {
             assert_eq!(Over::Range(range.0, range.1, range.2).passes(), Some(passes), "{range:?}");
         }
         assert!(Over::Range(i64::MIN, i64::MAX, 1).passes().unwrap() > MOST_PASSES);
@@ -818,7 +854,8 @@ mod tests {
 
     #[test]
     fn pauses_grow_up_to_a_limit() {
-        let retry = Retry { attempts: 9, delay: Duration::from_millis(100), factor: 3.0, longest: Duration::from_secs(1) };
+        let retry =
+            Retry { attempts: 9, delay: Duration::from_millis(100), factor: 3.0, longest: Duration::from_secs(1) };
         let pauses: Vec<_> = (1..=4).map(|attempt| retry.pause(attempt).as_millis()).collect();
         assert_eq!(pauses, [100, 300, 900, 1000]);
         assert_eq!(retry.pause(u32::MAX), Duration::from_secs(1));

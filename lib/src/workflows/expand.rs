@@ -16,7 +16,9 @@ use crate::error::{Result, nearest};
 pub(super) fn value(value: &Value, context: &Context) -> Result<Value> {
     Ok(match value {
         Value::String(template) => one(template, context)?,
-        Value::Array(items) => Value::Array(items.iter().map(|item| self::value(item, context)).collect::<Result<_>>()?),
+        Value::Array(items) => {
+            Value::Array(items.iter().map(|item| self::value(item, context)).collect::<Result<_>>()?)
+        }
         Value::Object(members) => {
             let mut expanded = Map::with_capacity(members.len());
             for (key, member) in members {
@@ -140,7 +142,12 @@ impl<'a> Path<'a> {
         Some(Path { words, root, behind })
     }
 
-    fn wrong<'n>(&self, why: impl std::fmt::Display, wanted: &str, names: impl Iterator<Item = &'n str>) -> crate::error::Error {
+    fn wrong<'n>(
+        &self,
+        why: impl std::fmt::Display,
+        wanted: &str,
+        names: impl Iterator<Item = &'n str>,
+    ) -> crate::error::Error {
         let names: Vec<&str> = names.collect();
         let error = usage(format!("{{{{{}}}}}: {why}", self.words));
         match nearest(wanted, names.iter().copied()) {
@@ -242,7 +249,11 @@ impl<'a> Path<'a> {
                     return Err(self.wrong(format!("there is no {key}"), key, members.keys().map(String::as_str)));
                 }
                 (None, Value::Array(items)) => {
-                    return Err(usage(format!("{{{{{}}}}}: there is no {key} in a list of {}", self.words, items.len())));
+                    return Err(usage(format!(
+                        "{{{{{}}}}}: there is no {key} in a list of {}",
+                        self.words,
+                        items.len()
+                    )));
                 }
                 (None, Value::Null) => return Err(usage(format!("{{{{{}}}}}: there is no {key}", self.words))),
                 (None, _) => return Err(usage(format!("{{{{{}}}}}: there is no {key} in {value}", self.words))),

@@ -94,7 +94,12 @@ impl<'a> Rows<'a> {
     }
 
     /// What the step at `place` has left before, with its number and what undoes it.
-    pub(super) fn step(&self, place: &Place, unique: bool, shared: &RefCell<Shared>) -> Option<(Record, u64, Option<Value>)> {
+    pub(super) fn step(
+        &self,
+        place: &Place,
+        unique: bool,
+        shared: &RefCell<Shared>,
+    ) -> Option<(Record, u64, Option<Value>)> {
         let row = self.past(place.key(unique), &place.full, shared)?;
         Some((row.record?, row.number, row.undo))
     }
@@ -111,8 +116,7 @@ impl<'a> Rows<'a> {
         if self.journal.is_none() {
             return self.keep("", Past::default(), shared);
         }
-        let row =
-            Past { at: place.full.clone(), record: Some(record.clone()), undo: undo.cloned(), ..Past::default() };
+        let row = Past { at: place.full.clone(), record: Some(record.clone()), undo: undo.cloned(), ..Past::default() };
         self.keep(place.key(unique), row, shared)
     }
 
@@ -138,10 +142,7 @@ impl<'a> Rows<'a> {
 
     /// Where the outputs of passes are kept: of the last [`KEPT_PASSES`].
     pub(super) fn pass_place(place: &Place, pass: u64) -> Place {
-        Place {
-            short: format!("{}#{}", place.short, pass % KEPT_PASSES),
-            full: format!("{}#{pass}", place.full),
-        }
+        Place { short: format!("{}#{}", place.short, pass % KEPT_PASSES), full: format!("{}#{pass}", place.full) }
     }
 
     /// The passes that have ended, oldest first; what they say of shared values is taken over.

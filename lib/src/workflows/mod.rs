@@ -41,8 +41,9 @@ pub trait Host {
     /// Starts a tool. Its envelope or error is to come out of [`Host::next`] under `ticket`, exactly once.
     fn tool(&self, ticket: u64, name: &str, input: Value, limit: Option<Duration>) -> Stopper;
 
-    /// Starts an agent, likewise: its answer is `{text, …}`.
-    fn agent(&self, ticket: u64, name: &str, input: Value, limit: Option<Duration>) -> Stopper;
+    /// Starts an agent, likewise: its answer is `{text, data?, …}`. `place` is where its step stands, the same each time the
+    /// execution is taken up.
+    fn agent(&self, ticket: u64, name: &str, input: Value, limit: Option<Duration>, place: &str) -> Stopper;
 
     /// Calls a function of the script and waits for it, at most for `limit`.
     fn call(&self, function: usize, context: &Rc<Context>, limit: Option<Duration>) -> Called;

@@ -85,9 +85,7 @@ impl Reader {
     /// A whole number.
     pub(super) fn integer(&mut self, names: &[&'static str]) -> Result<Option<i64>> {
         let Some(value) = self.take(names) else { return Ok(None) };
-        whole(&value)
-            .map(Some)
-            .ok_or_else(|| self.wrong(format!("{}: whole number expected, got {value}", names[0])))
+        whole(&value).map(Some).ok_or_else(|| self.wrong(format!("{}: whole number expected, got {value}", names[0])))
     }
 
     /// Milliseconds under the first name; a text like `"5s"` under any.

@@ -14,16 +14,16 @@ pub(super) fn numbers(definition: &Definition, records: &[Rc<Record>], counts: &
     let (ran, failed) = (counts.steps, counts.failed);
     let succeeded = ran.saturating_sub(failed);
     let rate = if ran == 0 { 100.0 } else { succeeded as f64 * 100.0 / ran as f64 };
-    let steps = json!({ "total_steps": ran, "successful_steps": succeeded, "failed_steps": failed, "success_rate": rate });
+    let steps =
+        json!({ "total_steps": ran, "successful_steps": succeeded, "failed_steps": failed, "success_rate": rate });
     let more = match &definition.shape {
         Shape::Sequential(_) => json!({}),
         Shape::Graph(..) => json!({ "skipped_steps": records.iter().filter(|record| record.skipped).count() }),
         Shape::Parallel(branches, most) => {
             let lost = |name: &&str| records.iter().any(|r| r.name == *name && !r.success);
-            let failed = branches
-                .iter()
-                .filter(|branch| branch.steps.iter().any(|step| lost(&step.name.as_str())))
-                .count() as u64;
+            let failed =
+                branches.iter().filter(|branch| branch.steps.iter().any(|step| lost(&step.name.as_str()))).count()
+                    as u64;
             json!({
                 "total_branches": branches.len(),
                 "successful_branches": counts.succeeded.saturating_sub(if goes_on { failed } else { 0 }),

@@ -224,9 +224,7 @@ impl<'a> Engine<'a> {
                 Ok(scope.last.take())
             }
             Shape::Parallel(branches, most) => self.parallel(scope, branches, *most).await,
-            Shape::Conditional { branches, otherwise, all } => {
-                self.conditional(scope, branches, otherwise, *all).await
-            }
+            Shape::Conditional { branches, otherwise, all } => self.conditional(scope, branches, otherwise, *all).await,
             Shape::Loop { over, most, body, breaks } => self.passes(scope, over, *most, body, breaks).await,
             Shape::Graph(steps, most) => self.graph(scope, steps, *most).await,
         }
@@ -361,7 +359,9 @@ impl<'a> Engine<'a> {
                     let value = i128::from(*start) + i128::from(*step) * i128::from(pass - 1);
                     json!(i64::try_from(value).unwrap_or_default())
                 }
-                Over::Items(_) => items.get(usize::try_from(pass - 1).unwrap_or(usize::MAX)).cloned().unwrap_or_default(),
+                Over::Items(_) => {
+                    items.get(usize::try_from(pass - 1).unwrap_or(usize::MAX)).cloned().unwrap_or_default()
+                }
                 Over::Count(_) | Over::While(_) => pass.into(),
             };
             *scope.turn.borrow_mut() = Some(Rc::new(Turn { value, index: pass }));
@@ -577,9 +577,10 @@ impl<'a> Engine<'a> {
     ) -> Result<(Value, Map<String, Value>)> {
         let context = scope.context(step, attempt, Value::Null);
         let input = match work {
-            Work::Tool(_, input) | Work::Agent(_, input) | Work::Function(_, _, input) | Work::Workflow(_, Some(input)) => {
-                Some(expand::value(input, &context)?)
-            }
+            Work::Tool(_, input)
+            | Work::Agent(_, input)
+            | Work::Function(_, _, input)
+            | Work::Workflow(_, Some(input)) => Some(expand::value(input, &context)?),
             Work::Workflow(_, None) => None,
         };
         self.work(scope, work, input, context, limit, place).await
@@ -614,7 +615,7 @@ impl<'a> Engine<'a> {
                 if matches!(&input, Value::String(text) if text.trim().is_empty()) {
                     return Err(usage(format!("agent {name}: its input is empty")));
                 }
-                let job = self.tasks.job(|ticket| self.host.agent(ticket, &name, input, limit));
+                let job = self.tasks.job(|ticket| self.host.agent(ticket, &name, input, limit, place.full()));
                 match self.tasks.within(limit, job).await? {
                     Value::Object(answer) => {
                         let output = answer.get("data").or_else(|| answer.get("text")).cloned().unwrap_or_default();
@@ -744,9 +745,7 @@ impl<'a> Engine<'a> {
             }
             let context = scope.context(&undo.name, 1, Value::Null);
             let result = match &undo.input {
-                Ok(input) => {
-                    self.work(scope, undo.work, Some(input.clone()), context, None, &place).await.map(drop)
-                }
+                Ok(input) => self.work(scope, undo.work, Some(input.clone()), context, None, &place).await.map(drop),
                 Err(fault) => Err(fault.error()),
             };
             match result.and_then(|()| self.rows.keep_value(&place, &Value::Bool(true), &scope.shared)) {

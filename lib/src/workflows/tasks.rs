@@ -114,11 +114,7 @@ impl Tasks {
     }
 
     /// `work`, within `limit` if there is one.
-    pub(super) async fn within<T>(
-        &self,
-        limit: Option<Duration>,
-        work: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
+    pub(super) async fn within<T>(&self, limit: Option<Duration>, work: impl Future<Output = Result<T>>) -> Result<T> {
         let Some(limit) = limit else { return work.await };
         let (mut timer, mut work) = (pin!(self.pause(limit)), pin!(work));
         std::future::poll_fn(|context| {
@@ -200,7 +196,10 @@ pub(super) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// Runs what `source` gives, at most `most` at the same time, until it has nothing more and all have ended. It is asked again
 /// whenever one has ended. The first error ends all the others.
-pub(super) async fn side_by_side<'a>(most: usize, mut source: impl FnMut() -> Option<Boxed<'a, Result<()>>>) -> Result<()> {
+pub(super) async fn side_by_side<'a>(
+    most: usize,
+    mut source: impl FnMut() -> Option<Boxed<'a, Result<()>>>,
+) -> Result<()> {
     let mut active: Vec<Boxed<'a, Result<()>>> = Vec::new();
     std::future::poll_fn(move |context| {
         loop {

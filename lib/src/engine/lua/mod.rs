@@ -6,7 +6,9 @@
 //! [`inspect`] answer what may stand at a [`cursor`] and what is known of a name, by [`look`]ing and from the reference, [`api`], which
 //! has a file for each global.
 
+mod agent;
 mod api;
+mod callback;
 mod comm;
 mod complete;
 mod completion;

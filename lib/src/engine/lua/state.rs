@@ -16,9 +16,10 @@ use super::look::{self, Context, Seen};
 use super::run::{Frame, Run};
 use super::traceback::{self, Trace};
 use super::{
-    comm, complete, completion, coroutine, display, expression, fault, file, global_state, inspect, json, process,
-    show, stdlib, tool, workflow,
+    agent, comm, complete, completion, coroutine, display, expression, fault, file, global_state, inspect, json,
+    process, show, stdlib, tool, workflow,
 };
+use crate::agents::Agents;
 use crate::engine::{
     Args, Completeness, Completions, Engine, Excerpt, Inspected, Interrupter, Language, Outcome, Output, Script,
     ScriptError, Shown,
@@ -78,6 +79,8 @@ impl Lua {
             json::open(&lua)?;
             display::open(&lua)?;
             tool::open(&lua)?;
+            lua.set_app_data(Agents::new(Arc::clone(&runtime)));
+            agent::open(&lua)?;
             global_state::open(&lua)?;
             workflow::open(&lua)?;
             comm::open(&lua)?;

@@ -360,7 +360,7 @@ fn params(lua: &Lua, value: Option<Value>) -> Result<Json> {
 }
 
 /// Runs a tool on the pool while this thread serves its progress. A tool that says no is a result; everything else raises.
-fn invoke(lua: &Lua, name: &str, given: Option<Value>, how: Option<Value>) -> Result<Value, Fault> {
+pub(super) fn invoke(lua: &Lua, name: &str, given: Option<Value>, how: Option<Value>) -> Result<Value, Fault> {
     let run = current()?;
     let params = params(lua, given).map_err(|error| error.within(name))?;
     let operation = params["operation"].as_str().unwrap_or(name).to_owned();

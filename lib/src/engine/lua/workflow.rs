@@ -8,13 +8,17 @@ use std::time::{Duration, Instant};
 
 use mlua::{AnyUserData, Function, Lua, Table, Value};
 use serde_json::{Map, Value as Json, json};
+use sha2::{Digest, Sha256};
 
+use super::agent;
+use super::callback;
 use super::fault::{self, Fault};
 use super::json::{from_lua, to_lua};
 use super::run::Run;
 use super::stdlib::current;
 use super::traceback::OWN;
 use super::wait::{Queue, Waiting};
+use crate::agents;
 use crate::checkpoint::{self, Status};
 use crate::engine::Stream;
 use crate::error::{Class, Error, Result};
@@ -134,7 +138,11 @@ fn unfinished(lua: &Lua, (definition, id): (AnyUserData, Option<String>)) -> Res
 }
 
 /// The newest unfinished run of this workflow, with `input` if that is given, that nobody works on.
-fn newest(run: &Run, definition: &Definition, input: Option<&Json>) -> Result<Option<crate::store::checkpoint::RunRow>> {
+fn newest(
+    run: &Run,
+    definition: &Definition,
+    input: Option<&Json>,
+) -> Result<Option<crate::store::checkpoint::RunRow>> {
     let rows = run.runtime.state.store(|store| store.runs())?;
     Ok(rows.into_iter().find(|row| {
         row.kind == KIND
@@ -187,7 +195,7 @@ fn execute(
         definition.shared.extend(values);
     }
     let options = Options::of(lua, options)?;
-    let host = LuaHost::new(lua, &run, functions, &definition, debugging)?;
+    let mut host = LuaHost::new(lua, &run, functions, &definition, debugging)?;
     // A wait that ends by an error of the script forgets nothing.
     let _inner = Nested::enter()?;
     let resume = options.resume.unwrap_or(false);
@@ -204,7 +212,13 @@ fn execute(
         if let Some(report) = kept.result() {
             return Ok((to_lua(lua, report)?, None));
         }
+        host.keeps = Some(id.clone());
         let outcome = host.run(&definition, &id, input, Some(&kept))?;
+        if !outcome.agents.is_empty()
+            && (outcome.error.is_none() || definition.strategy == workflows::Strategy::Compensate)
+        {
+            forget_agents(&run, &id)?;
+        }
         match &outcome.error {
             // Compensated, there is nothing to go on with.
             Some(error) if definition.strategy != workflows::Strategy::Compensate => {
@@ -222,8 +236,18 @@ fn execute(
     };
     leave(&run, &outcome)?;
     let report = to_lua(lua, &outcome.report(&definition))?;
-    let error = outcome.error.map(|error| fault::error_value(lua, &error.within(format!("workflow {}", definition.name))));
+    let error =
+        outcome.error.map(|error| fault::error_value(lua, &error.within(format!("workflow {}", definition.name))));
     Ok((report, error.transpose()?))
+}
+
+/// Forgets the runs of agents that were steps of an execution which will not go on.
+fn forget_agents(run: &Run, id: &str) -> Result<()> {
+    let start = format!("{id}.");
+    run.runtime.state.store(|store| {
+        let rows = store.runs()?;
+        rows.iter().filter(|row| row.id.starts_with(&start)).try_for_each(|row| store.remove_run(&row.id).map(drop))
+    })
 }
 
 /// Puts the outputs where scripts look for them, and forgets those of the oldest execution when there are too many.
@@ -273,7 +297,9 @@ impl Options {
             Some(other) => return Err(usage(format!("options: id: text expected, got {other}")).into()),
         };
         if let Some(name) = members.keys().next() {
-            return Err(usage(format!("options: {name}: no such option")).hint("It has: checkpoint, id, resume.").into());
+            return Err(usage(format!("options: {name}: no such option"))
+                .hint("It has: checkpoint, id, resume.")
+                .into());
         }
         Ok(Options { id, resume, checkpoint })
     }
@@ -285,7 +311,9 @@ struct Nested;
 impl Nested {
     fn enter() -> Result<Self> {
         if DEPTH.get() >= DEEPEST {
-            return Err(usage(format!("workflows whose functions execute workflows: more than {DEEPEST} in one another")));
+            return Err(usage(format!(
+                "workflows whose functions execute workflows: more than {DEEPEST} in one another"
+            )));
         }
         DEPTH.set(DEPTH.get() + 1);
         Ok(Nested)
@@ -311,6 +339,8 @@ struct LuaHost<'a> {
     began: Instant,
     progress: RefCell<Shown>,
     debugging: bool,
+    /// Its id, where finished steps are kept.
+    keeps: Option<String>,
 }
 
 /// What is shown of its progress.
@@ -324,7 +354,13 @@ struct Shown {
 }
 
 impl<'a> LuaHost<'a> {
-    fn new(lua: &'a Lua, run: &'a Rc<Run>, functions: Table, definition: &Definition, debugging: bool) -> mlua::Result<Self> {
+    fn new(
+        lua: &'a Lua,
+        run: &'a Rc<Run>,
+        functions: Table,
+        definition: &Definition,
+        debugging: bool,
+    ) -> mlua::Result<Self> {
         let face: Table = lua.named_registry_value(FACE)?;
         let (queue, waiting) = Waiting::new(run);
         let progress = Shown {
@@ -346,6 +382,7 @@ impl<'a> LuaHost<'a> {
             began: Instant::now(),
             progress: RefCell::new(progress),
             debugging,
+            keeps: None,
         })
     }
 
@@ -356,8 +393,7 @@ impl<'a> LuaHost<'a> {
         input: Json,
         journal: Option<&dyn Journal>,
     ) -> Result<Outcome, Fault> {
-        workflows::run(definition, id, input, self, journal)
-            .map_err(|Stopped| self.fault.take().unwrap_or(Fault::Stop))
+        workflows::run(definition, id, input, self, journal).map_err(|Stopped| self.fault.take().unwrap_or(Fault::Stop))
     }
 
     fn stop(&self, fault: Fault) -> Stopped {
@@ -393,9 +429,32 @@ impl Host for LuaHost<'_> {
         Self::stopper(self.run.runtime.invoke(name, input, options, move |result| queue.done((ticket, result))))
     }
 
-    fn agent(&self, ticket: u64, name: &str, _input: Json, _limit: Option<Duration>) -> Stopper {
-        self.queue.done((ticket, Err(Error::new(Class::Absent, format!("agent {name}: not in this build")))));
-        Box::new(|| ())
+    fn agent(&self, ticket: u64, name: &str, input: Json, limit: Option<Duration>, place: &str) -> Stopper {
+        let queue = self.queue.clone();
+        let done = move |result: Result<agents::Outcome>| queue.done((ticket, result.and_then(answer)));
+        let calls = self.queue.clone();
+        let call: callback::Call = Arc::new(move |callback| calls.call(callback));
+        let start = || {
+            let agents = agent::agents(self.lua)?;
+            let agent = agents.get(name)?;
+            // A step is taken up where it ended, without the calls of tools it has done.
+            let id = self.keeps.as_ref().map(|id| {
+                let digest = Sha256::digest(place);
+                let mark: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+                format!("{id}.{mark}")
+            });
+            Ok((agents, agent, said(input)?, id))
+        };
+        match start() {
+            Ok((agents, agent, input, id)) => {
+                let options = agent::Options::of_step(id, limit);
+                Self::stopper(agent::start_step(self.run, &agents, agent, (input, options), call, done))
+            }
+            Err(error) => {
+                done(Err(error));
+                Box::new(|| ())
+            }
+        }
     }
 
     fn call(&self, function: usize, context: &Rc<Context>, limit: Option<Duration>) -> Called {
@@ -421,7 +480,7 @@ impl Host for LuaHost<'_> {
                 self.stop(Fault::Stop);
                 Called::Stopped
             }
-            Err(fault) => Called::Failed(error_of(fault)),
+            Err(fault) => Called::Failed(callback::error_of(fault)),
         }
     }
 
@@ -474,23 +533,34 @@ impl Host for LuaHost<'_> {
     }
 }
 
-/// What was raised, as an error that keeps its class if it has one.
-fn error_of(fault: Fault) -> Error {
-    match fault {
-        Fault::Error(error) => error,
-        Fault::Stop => Error::new(Class::Interrupted, "interrupted"),
-        Fault::Raise(Value::Table(table)) => {
-            let field = |name: &str| table.raw_get::<Option<String>>(name).ok().flatten();
-            let class = field("class").map_or(Class::Script, |name| Class::from_name(&name));
-            let error = Error::new(class, field("message").unwrap_or_else(|| "an error that is a table".into()));
-            match field("hint") {
-                Some(hint) => error.hint(hint),
-                None => error,
+/// What an agent is told: text, or `{text, parameters}`.
+fn said(input: Json) -> Result<agents::Input> {
+    match input {
+        Json::String(text) => Ok(agents::Input::text(text)),
+        Json::Object(mut members) => {
+            let text = ["text", "prompt", "input"].iter().find_map(|name| members.remove(*name));
+            let Some(Json::String(mut text)) = text else {
+                return Err(usage("input: text, or a table with text, expected"));
+            };
+            if let Some(parameters) = members.remove("parameters") {
+                text.push_str(&format!("\n\nParameters: {parameters}"));
+            }
+            match members.keys().next() {
+                Some(name) => Err(usage(format!("input: {name}: no such key")).hint("It has: text, parameters.")),
+                None => Ok(agents::Input::text(text)),
             }
         }
-        Fault::Raise(Value::String(text)) => Error::new(Class::Script, text.to_string_lossy()),
-        Fault::Raise(other) => Error::new(Class::Script, format!("an error that is a {}", other.type_name())),
+        other => Ok(agents::Input::text(other.to_string())),
     }
+}
+
+/// What an agent answered; one that waits for a person has not.
+fn answer(outcome: agents::Outcome) -> Result<Json> {
+    if let Some(waiting) = outcome.waiting.first() {
+        return Err(Error::new(Class::Denied, format!("agent {}: {} waits for approval", outcome.agent, waiting.tool))
+            .hint("Agent.approvals() lists what waits; decide, then resume the workflow."));
+    }
+    serde_json::to_value(outcome).map_err(|error| Error::new(Class::Bug, error.to_string()))
 }
 
 fn context(handle: &AnyUserData) -> Result<Rc<Context>, Fault> {
@@ -539,7 +609,10 @@ fn step(lua: &Lua, (handle, name): (AnyUserData, Option<String>)) -> Result<Valu
 }
 
 /// A shared value, or all of them; with `set` what it is from now on.
-fn shared(lua: &Lua, (handle, key, set, value): (AnyUserData, Option<String>, Option<bool>, Value)) -> Result<Value, Fault> {
+fn shared(
+    lua: &Lua,
+    (handle, key, set, value): (AnyUserData, Option<String>, Option<bool>, Value),
+) -> Result<Value, Fault> {
     let context = context(&handle)?;
     let Some(key) = key else {
         return Ok(to_lua(lua, &Json::Object(context.shared.borrow().all().clone()))?);

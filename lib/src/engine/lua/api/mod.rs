@@ -4,6 +4,7 @@
 //! A global is added with its file here and a line in [`SECTIONS`]. A row tells what is returned and raised; its example is
 //! run by the tests, and what stands behind `-->` in it is what it prints.
 
+mod agent;
 mod comm;
 mod display;
 mod json;
@@ -59,6 +60,7 @@ pub(super) struct Section {
 pub(super) const SECTIONS: &[Section] = &[
     script::SCRIPT,
     tool::TOOL,
+    agent::AGENT,
     workflow::WORKFLOW,
     state::STATE,
     json::JSON,
