@@ -19,7 +19,8 @@ pub(super) const WORKFLOW: Section = Section {
         `shared_data_equals` (`key`, `value`), `shared_data_exists` (`key`), `step_succeeded`, `step_failed`, \
         `step_result_equals`, `step_result_contains` (`step`, `value` or `text`), `equals` (`left`, `right`), `all`, `any` \
         (`conditions`), `not` (`condition`).\n\n\
-        Functions run on the script's thread, one at a time; tools and agents run beside them. After every step its result is \
+        Functions run on the script's thread, one at a time; tools and agents run beside them. A function that is past its \
+        `timeout_ms` fails once it returns. After every step its result is \
         kept in the store: an execution that failed, was interrupted or killed goes on behind it with `workflow:resume()` or \
         `execute(input, {resume = true})`. Only the step it was in is done again. Results are in the store, in clear, until \
         the execution has ended well.",
