@@ -323,6 +323,24 @@ impl Runtime {
     }
 }
 
+/// What this process takes, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// In memory now, with what it shares with others.
+    pub resident: u64,
+    /// Reserved for its data and stacks, in memory or not.
+    pub private: u64,
+}
+
+/// Memory of this process; none where the system does not tell.
+#[must_use]
+pub fn memory() -> Option<Memory> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages = |at: usize| statm.split_ascii_whitespace().nth(at)?.parse::<u64>().ok();
+    let size = rustix::param::page_size() as u64;
+    Some(Memory { resident: pages(1)? * size, private: pages(5)? * size })
+}
+
 fn slots(config: &Config) -> usize {
     config.kernel.tools.max_concurrent_tools.clamp(1, MOST_TOOLS)
 }

@@ -1,7 +1,9 @@
 //! Command line of llmspell-fleet(1): what can be asked for.
 
 mod apply;
+mod net;
 mod table;
+mod top;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -56,11 +58,23 @@ pub(crate) enum Action {
     Apply { file: PathBuf, prune: bool, adopt: bool, change: Change },
     /// Make the group `name` as many as `count`.
     Scale { name: String, count: usize, change: Change },
+    /// Their figures, again and again.
+    Top(Box<crate::top::Settings>),
     /// Print a unit for that.
     WatchUnit,
+    /// Give clients one kernel for many.
+    Route(Route),
+    /// Serve the fleet over HTTP.
+    Serve(Serve),
     /// Files for an engine that supervises, into a folder or on standard output.
     Export { which: Which, format: Format, scope: Scope, output: Option<PathBuf> },
 }
+
+/// What is routed.
+pub(crate) type Route = llmspell::fleet::route::Settings;
+
+/// Where and for whom to serve.
+pub(crate) type Serve = llmspell::fleet::serve::Settings;
 
 /// Which lines of which logs.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,9 +118,9 @@ pub(crate) struct Spawn {
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(2);
 /// How long a kernel may take to be ready.
-const START: Duration = Duration::from_secs(30);
+pub(crate) const START: Duration = Duration::from_secs(30);
 /// How long a kernel may take to end before it is killed.
-const GRACE: Duration = Duration::from_secs(10);
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
 /// More kernels than this are a slip.
 const MOST: usize = 1000;
 
@@ -145,12 +159,17 @@ pub(crate) struct Draft {
     parallel: Option<usize>,
     prune: bool,
     adopt: bool,
+    interval: Option<Duration>,
+    sort: Option<usize>,
+    once: bool,
+    batch: bool,
     file: PathBuf,
     backoff: Option<Duration>,
     backoff_max: Option<Duration>,
     stable: Option<Duration>,
     probe: Option<Duration>,
     unit: bool,
+    serve: Serve,
 }
 
 impl AsMut<Permissions> for Draft {

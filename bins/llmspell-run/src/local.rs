@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use llmspell::cli::Silence;
 use llmspell::cli::{Progress, is_closed_output, output_error, report};
 use llmspell::daemon::{leave, signal_fd};
 use llmspell::engine::{Interrupter, Output, Reason, Stream};
@@ -14,8 +15,9 @@ use llmspell::protocol::content::Display;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::console;
 
 /// Output is written when this much is gathered, or at a line's end on a terminal.
 const BUFFER: usize = 64 * 1024;
@@ -52,6 +54,8 @@ struct Run {
     number: u64,
     interrupter: Option<Interrupter>,
     deadline: Option<Instant>,
+    /// Whether it is to stop.
+    stopped: bool,
 }
 
 struct Gathered {
@@ -97,7 +101,9 @@ impl Local {
     pub(crate) fn begin(&self, interrupter: Interrupter, deadline: Option<Instant>) {
         let mut run = self.run();
         drain(&self.stop);
-        *run = Run { number: run.number + 1, interrupter: Some(interrupter), deadline };
+        *run = Run { number: run.number + 1, interrupter: Some(interrupter), deadline, stopped: false };
+        // Who watches the signals finds the script from here on; what came before, since Enter, is:
+        run.stopped = console::take_early();
     }
 
     fn run(&self) -> MutexGuard<'_, Run> {
@@ -216,6 +222,10 @@ impl Output for Local {
         answer
     }
 
+    fn is_stopped(&self) -> bool {
+        self.run().stopped
+    }
+
     fn next_input(&self, text: &str, _replace: bool) -> Result<()> {
         if self.pace != Pace::Live {
             return Err(Error::new(Class::Denied, "set_next_input: only the console has a next input"));
@@ -271,7 +281,7 @@ fn ask(
     stop: impl AsFd,
     deadline: Option<Instant>,
 ) -> Result<Option<String>> {
-    let _silence = if password { Silence::new(input) } else { None };
+    let _silence = if password { Silence::new(input.get_ref()) } else { None };
     let mut line = Vec::new();
     loop {
         if input.buffer().is_empty() {
@@ -318,7 +328,7 @@ impl Asker {
     pub(crate) fn begin(&mut self, password: bool) -> bool {
         let new = self.open.is_none();
         if new {
-            self.open = Some(if password { Silence::new(&self.input) } else { None });
+            self.open = Some(if password { Silence::new(self.input.get_ref()) } else { None });
         }
         new
     }
@@ -361,27 +371,6 @@ fn wait(input: BorrowedFd<'_>, stop: BorrowedFd<'_>, deadline: Option<Instant>) 
     }
 }
 
-/// A terminal that does not echo while this lives.
-struct Silence(OwnedFd, rustix::termios::Termios);
-
-impl Silence {
-    fn new(input: &BufReader<File>) -> Option<Self> {
-        let terminal = input.get_ref().as_fd().try_clone_to_owned().ok()?;
-        let before = tcgetattr(&terminal).ok()?;
-        let mut quiet = before.clone();
-        quiet.local_modes.remove(LocalModes::ECHO);
-        quiet.local_modes.insert(LocalModes::ECHONL);
-        tcsetattr(&terminal, OptionalActions::Flush, &quiet).ok()?;
-        Some(Silence(terminal, before))
-    }
-}
-
-impl Drop for Silence {
-    fn drop(&mut self) {
-        let _ = tcsetattr(&self.0, OptionalActions::Flush, &self.1);
-    }
-}
-
 /// Makes Ctrl-C and SIGTERM stop the script that runs. A second one ends the process, and so does a script that does not
 /// stop within [`PATIENCE`] of the first one or of its deadline.
 ///
@@ -399,7 +388,8 @@ pub(crate) fn stop_on_signal(local: Arc<Local>) -> Result<()> {
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             let ready = poll(&mut [PollFd::new(&signals, PollFlags::IN)], timeout.as_ref());
             let (number, interrupter) = {
-                let run = local.run();
+                let mut run = local.run();
+                run.stopped |= ready == Ok(1);
                 (run.number, run.interrupter.clone())
             };
             match ready {

@@ -15,6 +15,7 @@ use llmspell::protocol::content::{
 use serde_json::{Map, Value};
 
 use crate::cli::Args;
+use crate::console;
 use crate::local::{self, Asker};
 use crate::session::{End, Session, Source};
 use crate::{Talk, eprint, eprint_line};
@@ -93,6 +94,10 @@ impl Session for There {
             timeout: self.timeout.map(|limit| limit.as_secs_f64()),
         };
         local::drain(&self.stop);
+        if console::take_early() {
+            let error = ErrorContent::from(&Error::new(Class::Interrupted, "interrupted"));
+            return Ok(End { error: Some(error), ..End::default() });
+        }
         let mut screen = Screen { end: End::default(), progress: Progress::default(), json: self.json };
         let asker = &mut self.asker;
         let mut on_event = |event| screen.on_event(event, asker);

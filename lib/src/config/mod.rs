@@ -15,6 +15,7 @@ mod read;
 pub mod reference;
 mod text;
 mod trust;
+mod view;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -28,6 +29,7 @@ pub use load::{Changes, Loaded, Origin, Sources};
 pub use models::{Models, Provider, SERVICES};
 pub use read::Problem;
 pub use trust::{State as Trust, trust};
+pub use view::{known, view};
 
 use crate::home::{self, Home};
 use crate::security::{Grants, Profile};

@@ -303,6 +303,10 @@ impl Output for Requester {
         self.gate.wait(&self.parent.session, self.deadline, || self.outbox.ask(&self.parent, &question))
     }
 
+    fn is_stopped(&self) -> bool {
+        self.gate.is_interrupted()
+    }
+
     fn comm(&self, message: &Comm) -> Result<()> {
         self.outbox.comm(Some(&self.parent.header), message);
         Ok(())

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "raw metatables of any value, names of parameters")]
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const DEEPEST: usize = 10;
 /// More entries of one table are not looked at.
 const WIDEST: usize = 100_000;
 /// Text of executed scripts that is kept, bytes.
-const KEPT: usize = 1 << 20;
+const KEPT: usize = 256 << 10;
 /// Longer ones are not.
 const LONGEST: usize = KEPT / 4;
 /// What one costs besides its text.
@@ -36,7 +36,9 @@ pub(super) struct Context {
 #[derive(Default)]
 pub(super) struct Seen {
     /// The last scripts by chunk name, as they were given; what is read from a file later is not among them.
-    scripts: VecDeque<(String, Box<[u8]>)>,
+    scripts: VecDeque<(Rc<str>, Box<[u8]>)>,
+    /// Their names.
+    names: HashSet<Rc<str>>,
     bytes: usize,
     /// Where relative paths of the last script started.
     pub(super) cwd: Option<PathBuf>,
@@ -47,21 +49,26 @@ pub(super) struct Seen {
 impl Seen {
     /// Keeps the text of a script; one of the same name gives way.
     pub(super) fn keep(&mut self, name: &str, code: &[u8]) {
-        if let Some(at) = self.scripts.iter().position(|(kept, _)| kept == name) {
+        if self.names.contains(name)
+            && let Some(at) = self.scripts.iter().position(|(kept, _)| **kept == *name)
+        {
             self.forget(at);
         }
         if code.len() > LONGEST {
             return;
         }
         self.bytes += code.len() + ENTRY;
-        self.scripts.push_back((name.to_owned(), code.into()));
+        let name: Rc<str> = name.into();
+        self.names.insert(Rc::clone(&name));
+        self.scripts.push_back((name, code.into()));
         while self.bytes > KEPT {
             self.forget(0);
         }
     }
 
     fn forget(&mut self, at: usize) {
-        if let Some((_, code)) = self.scripts.remove(at) {
+        if let Some((name, code)) = self.scripts.remove(at) {
+            self.names.remove(&name);
             self.bytes -= code.len() + ENTRY;
         }
     }
@@ -81,7 +88,7 @@ impl Seen {
         if !name.starts_with("=[") || name == "=[*]" {
             return None;
         }
-        let (_, code) = self.scripts.iter().rev().find(|(cell, _)| cell == name)?;
+        let (_, code) = self.scripts.iter().rev().find(|(cell, _)| **cell == *name)?;
         std::str::from_utf8(code).ok()
     }
 }

@@ -6,9 +6,11 @@
 //! [`inspect`] answer what may stand at a [`cursor`] and what is known of a name, by [`look`]ing and from the reference, [`api`], which
 //! has a file for each global.
 
+mod absent;
 mod agent;
 mod api;
 mod callback;
+mod ask;
 mod comm;
 mod complete;
 mod completion;
@@ -19,6 +21,9 @@ mod display;
 mod expression;
 mod fault;
 mod file;
+mod global_config;
+mod global_debug;
+mod global_logger;
 mod global_state;
 mod inspect;
 mod interrupt;
@@ -30,6 +35,8 @@ mod records;
 mod run;
 mod show;
 mod stdlib;
+mod streaming;
+mod suggest;
 mod tool;
 mod traceback;
 mod wait;

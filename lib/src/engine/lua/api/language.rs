@@ -35,7 +35,7 @@ pub(super) const BASE: Section = Section {
             "load",
             "(chunk [, name [, mode [, env]]]) → function | nil, message",
             "Compiles text, or what a function returns piece by piece. No bytecode.",
-        ),
+        ).example("print(load('return 1 + 1')())  --> 2\nprint(load('return return'))  --> nil	[string \"return return\"]:1: unexpected symbol near 'return'"),
         row("loadfile", "(path [, mode [, env]]) → function | nil, message", "Compiles a Lua file without running it."),
         row("next", "(table [, key]) → key, value", "The entry behind `key`; with nil the first one; nil at the end."),
         row(
@@ -43,7 +43,7 @@ pub(super) const BASE: Section = Section {
             "(t) → next, t, nil",
             "Goes through all entries: `for k, v in pairs(t) do … end`. Honours `__pairs`.",
         ),
-        row("pcall", "(f, …) → true, … | false, error", "Calls `f`; an error becomes a result."),
+        row("pcall", "(f, …) → true, … | false, error", "Calls `f`; an error becomes a result.").example("print(pcall(error, 'no'))  --> false	no"),
         row("print", "(…)", "Writes its arguments to standard output, with tabs between and a newline behind."),
         row("rawequal", "(a, b) → boolean", "Compares without `__eq`."),
         row("rawget", "(table, key) → value", "Reads without `__index`."),
@@ -53,7 +53,7 @@ pub(super) const BASE: Section = Section {
             "require",
             "(name) → value, path",
             "Loads a module once: looks in the script's folder, then along `package.path`; dots are folders. Returns what the module returned.",
-        ),
+        ).errors("what the module raises, or that there is none, with the places that were looked at."),
         row(
             "select",
             "(n, …) → …",
@@ -212,7 +212,8 @@ pub(super) const STRING: Section = Section {
             "string.format",
             "(format, …) → string",
             "Formats as C's printf does: `%d %5.2f %s %q %x`; `%q` writes a value as Lua reads it.",
-        ),
+        )
+        .example("print(('%5.2f|%q'):format(math.pi, 'a\\nb'):gsub('\\n', 'n'))  -->  3.14|\"a\\nb\"	1"),
         row("string.gmatch", "(s, pattern [, init]) → iterator", "Goes through all matches of a pattern."),
         row(
             "string.gsub",
@@ -281,7 +282,8 @@ pub(super) const UTF8: Section = Section {
             "utf8.codes",
             "(s [, lax]) → iterator",
             "Goes through positions and code points: `for p, c in utf8.codes(s) do … end`.",
-        ),
+        )
+        .example("for p, c in utf8.codes('aé') do print(p, c) end\n--> 1	97\n--> 2	233"),
         row(
             "utf8.len",
             "(s [, i [, j [, lax]]]) → integer | nil, position",

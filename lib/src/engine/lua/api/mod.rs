@@ -4,13 +4,19 @@
 //! A global is added with its file here and a line in [`SECTIONS`]. A row tells what is returned and raised; its example is
 //! run by the tests, and what stands behind `-->` in it is what it prints.
 
+mod absent;
 mod agent;
 mod comm;
+mod config;
+mod debug;
 mod display;
 mod json;
 mod language;
+mod logger;
+mod model;
 mod script;
 mod state;
+mod streaming;
 mod system;
 mod tool;
 mod workflow;
@@ -59,11 +65,17 @@ pub(super) struct Section {
 /// All of it.
 pub(super) const SECTIONS: &[Section] = &[
     script::SCRIPT,
+    model::MODEL,
+    model::PROVIDER,
     tool::TOOL,
     agent::AGENT,
     workflow::WORKFLOW,
     state::STATE,
     json::JSON,
+    config::CONFIG,
+    logger::LOGGER,
+    debug::DEBUG,
+    streaming::STREAMING,
     display::DISPLAY,
     comm::COMM,
     language::BASE,
@@ -76,6 +88,7 @@ pub(super) const SECTIONS: &[Section] = &[
     language::COROUTINE,
     language::PACKAGE,
     language::DEBUG,
+    absent::ABSENT,
 ];
 
 /// All rows.

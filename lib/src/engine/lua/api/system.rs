@@ -11,28 +11,28 @@ pub(super) const IO: Section = Section {
         row("io.close", "([file])", "Closes a file, or the default output."),
         row("io.flush", "()", "Makes what was written to the default output visible."),
         row("io.input", "([file]) → file", "Sets or returns the default input; a string is opened."),
-        row("io.lines", "([path, …]) → iterator", "Goes through the lines of a file, which is closed at its end."),
+        row("io.lines", "([path, …]) → iterator", "Goes through the lines of a file, which is closed at its end.").example("local file = io.open('t.txt', 'w') file:write('one\\ntwo\\n') file:close()\nfor line in io.lines('t.txt') do print(line) end\n--> one\n--> two"),
         row(
             "io.open",
             "(path [, mode]) → file | nil, message, number",
             "Opens a file: `r`, `w`, `a`, with `+` for both and `b` behind.",
-        ),
+        ).errors("`usage` for no such mode. What the policy denies is the message, an error value that `assert` raises.").example("local file = assert(io.open('notes.txt', 'w'))\nfile:write('kept\\n')\nfile:close()\nlocal none, message = io.open('/etc/shadow')\nprint(message.class)  --> denied"),
         row("io.output", "([file]) → file", "Sets or returns the default output; a string is opened."),
         row(
             "io.popen",
             "(command [, mode]) → file",
             "Starts a shell command and reads its output (`r`) or writes its input (`w`). Needs permission to run `sh`.",
-        ),
+        ).errors("`denied`, unless `sh` may be run.").example("local ok, err = pcall(io.popen, 'date')\nprint(ok, err.class)  --> false	denied"),
         row(
             "io.read",
             "(…) → …",
             "Reads from the default input: `l` a line, `L` with its newline, `n` a number, `a` all, or so many bytes. In a notebook the client is asked.",
-        ),
+        ).errors("`denied` where the client answers no questions.").example("local line = io.read('l')\nprint(line)  --> typed"),
         row(
             "io.read_password",
             "([prompt]) → string | nil",
             "Asks the user for a line that is not shown while it is typed: a password or a key. Nil at the end of input. A client that answers no questions makes it an error.",
-        ),
+        ).errors("`denied` where the client answers no questions.").example("local key = io.read_password('Key: ')\nprint(#key)  --> 5"),
         row("io.stderr", "", "Standard error."),
         row("io.stdin", "", "Standard input: the client, when it answers questions."),
         row("io.stdout", "", "Standard output."),
@@ -70,17 +70,23 @@ pub(super) const OS: Section = Section {
             "os.execute",
             "([command]) → true | nil, kind, code",
             "Runs a shell command; its output appears as the script's. Needs permission to run `sh`.",
-        ),
-        row("os.exit", "([code])", "Ends the script, not the kernel. Anything but 0 and true is a failure."),
-        row("os.getenv", "(name) → string | nil", "An environment variable, if the policy shows it."),
-        row("os.remove", "(path) → true | nil, message, number", "Removes a file or an empty folder."),
+        )
+        .errors("`denied`, unless `sh` may be run.")
+        .example("local ok, err = pcall(os.execute, 'true')\nprint(ok, err.class)  --> false	denied"),
+        row("os.exit", "([code])", "Ends the script, not the kernel. Anything but 0 and true is a failure.")
+            .example("if #arg == 0 then os.exit(2) end"),
+        row("os.getenv", "(name) → string | nil", "An environment variable, if the policy shows it.")
+            .example("print(os.getenv('OPENAI_API_KEY'))  --> nil"),
+        row("os.remove", "(path) → true | nil, message, number", "Removes a file or an empty folder.")
+            .example("print(os.remove('no such file'))  --> nil	no such file: No such file or directory	2"),
         row("os.rename", "(old, new) → true | nil, message, number", "Renames a file or folder."),
         row("os.setlocale", "([locale]) → string | nil", "Only tells: the locale is `C`."),
         row(
             "os.time",
             "([table]) → integer",
             "Seconds since 1970, now or of a table with `year month day hour min sec`.",
-        ),
+        )
+        .example("print(os.date('!%Y', os.time {year = 2020, month = 7, day = 1}))  --> 2020"),
         row("os.tmpname", "() → string", "The path of a new empty file for temporary use."),
     ],
 };
