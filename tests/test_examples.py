@@ -23,7 +23,10 @@ def said(name):
     return [(words, "".join(output)) for words, output in shown]
 
 
-@pytest.mark.parametrize("name", ["hello.lua", "errors.lua"])
+@pytest.mark.parametrize("name", [
+    "hello.lua", "errors.lua", "workflow.lua", "workflow_parallel.lua", "workflow_conditional.lua", "workflow_loop.lua",
+    "workflow_graph.lua", "workflow_errors.lua", "workflow_resume.lua", "workflow_agents.lua",
+])
 def test_it_prints_what_it_says(run, name):
     (words, output), = said(name)
     done = run("run", *words, cwd=ROOT)

@@ -1,12 +1,13 @@
 //! What the whole programs cost, beside a floor measured in the same run. Prints a table; no number makes it fail.
 //!
-//! `cargo build --release && cargo bench -p llmspell-benches [-- --quick | --daemon | --agents | --fleet | --route | --tools | --sizes]`; the programs are those
+//! `cargo build --release && cargo bench -p llmspell-benches [-- --quick | --daemon | --agents | --fleet | --flows | --route | --tools | --sizes]`; the programs are those
 //! beside it.
 
 mod agents;
 mod daemon;
 mod fleet;
 mod floor;
+mod flows;
 mod kernel;
 mod process;
 mod route;
@@ -55,11 +56,12 @@ fn main() {
         ["--quick"] => whole(&QUICK),
         ["--sizes"] => sizes(),
         ["--agents"] => Folder::new().and_then(|folder| agents::rows(&FULL, &programs()?, folder.path())),
+        ["--flows"] => Folder::new().and_then(|folder| flows::rows(&FULL, &programs()?.join(PROGRAMS[0]), folder.path())),
         ["--route"] => Folder::new().and_then(|folder| route::rows(&FULL, &programs()?, folder.path())),
         ["--fleet"] => Folder::new().and_then(|folder| fleet::rows(&FULL, &programs()?, folder.path())),
         ["--tools"] => Folder::new().and_then(|folder| tools::rows(&FULL, &programs()?, folder.path())),
         _ => Err(
-            "usage: cargo bench -p llmspell-benches [-- --quick | --daemon | --agents | --fleet | --route | --tools | --sizes]"
+            "usage: cargo bench -p llmspell-benches [-- --quick | --daemon | --agents | --fleet | --flows | --route | --tools | --sizes]"
                 .into(),
         ),
     };
@@ -119,6 +121,7 @@ fn whole(effort: &Effort) -> Result<()> {
     work(&program, folder.path())?;
     memory(effort, &program, folder.path())?;
     tools::rows(effort, &bin, folder.path())?;
+    flows::rows(effort, &program, folder.path())?;
     fleet::rows(effort, &bin, folder.path())?;
     agents::rows(effort, &bin, folder.path())?;
     route::rows(effort, &bin, folder.path())?;

@@ -73,6 +73,13 @@ pub fn check_id(id: &str) -> Result<()> {
         .hint("Up to 128 letters, digits, '-', '_', '.' and ':'."))
 }
 
+/// Whether nobody works on the run `id` of a store that is a file.
+#[must_use]
+pub fn is_free(state: &State, id: &str) -> bool {
+    let lock = state.file().map(|file| file.with_extension("runs").join(id));
+    lock.is_none_or(|lock| !lock.exists() || PidFile::acquire(&lock).is_ok())
+}
+
 impl<'a> Run<'a> {
     /// Begins the run `id` of `kind`, or takes up where it ended.
     ///

@@ -47,6 +47,8 @@ pub mod runtime;
 #[cfg(feature = "runtime")]
 pub mod agents;
 #[cfg(feature = "runtime")]
+pub mod workflows;
+#[cfg(feature = "runtime")]
 pub mod engine;
 #[cfg(feature = "runtime")]
 pub mod doctor;

@@ -62,7 +62,7 @@ pub(super) fn answered<R: Send + 'static>(
 }
 
 /// What was raised, as an error of ours: with its class if it is one.
-fn error_of(fault: Fault) -> Error {
+pub(super) fn error_of(fault: Fault) -> Error {
     match fault {
         Fault::Error(error) => error,
         Fault::Stop => Error::new(Class::Interrupted, "interrupted"),

@@ -40,6 +40,7 @@ mod suggest;
 mod tool;
 mod traceback;
 mod wait;
+mod workflow;
 
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,7 @@ use super::traceback::{self, Trace};
 use super::{
     absent, agent, ask, comm, complete, completion, coroutine, display, expression, fault, file, global_config,
     global_debug, global_logger, global_state, inspect, json, process, show, stdlib, streaming, suggest, tool,
+    workflow,
 };
 use crate::agents::Agents;
 use crate::engine::{
@@ -83,6 +84,7 @@ impl Lua {
             agent::open(&lua)?;
             ask::open(&lua)?;
             global_state::open(&lua)?;
+            workflow::open(&lua)?;
             comm::open(&lua)?;
             inspect::open(&lua)?;
             streaming::open(&lua)?;

@@ -17,7 +17,8 @@ use crate::agents::approval::{self, Decision};
 use crate::agents::spec::{Spec, ToolUse};
 use crate::agents::{Agent, Agents};
 use crate::error::{Class, Error, Result};
-use work::{Job, Options};
+use work::Job;
+pub(super) use work::{Options, start_step};
 
 /// Where the metatable of builders is.
 const BUILDER: &str = "llmspell.agent_builder";

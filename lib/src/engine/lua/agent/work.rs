@@ -32,7 +32,7 @@ fn usage(text: impl Into<String>) -> Error {
 
 /// How an agent is to be run.
 #[derive(Default)]
-pub(super) struct Options {
+pub(in super::super) struct Options {
     run: Option<String>,
     timeout: Option<Duration>,
     /// Told pieces of the answer, or all events.
@@ -86,6 +86,11 @@ impl Options {
     /// Of the run `id`.
     pub(super) fn of_run(self, id: String) -> Self {
         Options { run: Some(id), ..self }
+    }
+
+    /// Of a step of a workflow: taken up under `run`, without the conversation.
+    pub(in super::super) fn of_step(run: Option<String>, timeout: Option<Duration>) -> Self {
+        Options { run, timeout, fresh: true, ..Options::default() }
     }
 
     /// Without the conversation.
@@ -289,6 +294,19 @@ fn start(
         agents.run_agent(&agent, &input, &context)
     };
     place.runtime.spawn(job, work, done)
+}
+
+/// Starts one that is a step of a workflow; `call` reaches the script, which waits for the workflow.
+pub(in super::super) fn start_step(
+    run: &Run,
+    agents: &Arc<Agents>,
+    agent: Arc<Agent>,
+    given: (Input, Options),
+    call: Call,
+    done: impl FnOnce(Result<Outcome>) + Send + 'static,
+) -> JobHandle {
+    let script = callback::caller(Arc::clone(&call));
+    start(&Place::of(run), agents, agent, given, (script, &call), done)
 }
 
 /// Runs one and waits for it.

@@ -19,6 +19,7 @@ mod state;
 mod streaming;
 mod system;
 mod tool;
+mod workflow;
 
 #[cfg(test)]
 mod page;
@@ -68,6 +69,7 @@ pub(super) const SECTIONS: &[Section] = &[
     model::PROVIDER,
     tool::TOOL,
     agent::AGENT,
+    workflow::WORKFLOW,
     state::STATE,
     json::JSON,
     config::CONFIG,

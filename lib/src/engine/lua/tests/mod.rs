@@ -14,6 +14,7 @@ mod reference;
 mod sandbox;
 mod state;
 mod tool;
+mod workflow;
 
 use std::collections::VecDeque;
 use std::path::Path;
