@@ -1,5 +1,6 @@
 """llmspell-fleet: spawning, listing, asking, stopping, restarting; logs, metrics, scripts; the watch."""
 import contextlib
+import gzip
 import json
 import os
 import pathlib
@@ -315,7 +316,25 @@ def test_logs(fleet):
         follow.stdout.close()
 
 
+def test_logs_that_were_compressed(fleet):
+    logs = fleet.place.home / "logs"
+    logs.mkdir(mode=0o700)
+    line = "2026-01-0{}T00:00:0{}.000Z INFO x: line {}\n"
+    old = logs / "k.2026-01-02T00-00-00Z.log.gz"
+    old.write_bytes(gzip.compress("".join(line.format(1, n, n) for n in range(5)).encode()) + gzip.compress(line.format(1, 5, 5).encode()))
+    (logs / "k.2026-01-03T00-00-00Z.log").write_text(line.format(2, 0, 6))
+    (logs / "k.2026-01-03T00-00-00Z.log.gz").write_bytes(b"half of it")
+    (logs / "k.log").write_text(line.format(3, 0, 7))
+    numbers = lambda *words: [int(text.split()[-1]) for text in fleet("logs", "k", *words).out.splitlines()]  # noqa: E731
+    assert numbers() == list(range(8)) and numbers("-n", "4") == [4, 5, 6, 7]
+    assert numbers("--grep", "line [26]") == [2, 6] and numbers("--since", "2026-01-01T00:00:03Z") == [3, 4, 5, 6, 7]
+    # A damaged one has what can be read.
+    old.write_bytes(old.read_bytes()[:-30])
+    assert numbers("-n", "2") == [6, 7] and numbers()[-2:] == [6, 7]
+
+
 def test_the_watch_starts_again_what_was_killed(fleet):
+    """F3"""
     done = fleet("spawn", "a.toml", "--restart", "on-failure")
     assert "no watch runs" in done.err and "watch --unit" in done.err
     name = done.out.strip()
@@ -362,6 +381,7 @@ def test_the_examples_of_the_page_run(fleet):
     env = {**fleet.place.env, "PATH": f"{BIN}:{os.environ['PATH']}"}
     listed = subprocess.run([program("fleet"), "--generate", "examples"], capture_output=True, check=True)
     first, port = None, free_block(1)
+    fleet.place.write("shop.toml", f'fleet = "shop"\n[kernels.web]\nconfig = "openai.toml"\nport = {free_block(1)}\n')
     for example in map(json.loads, listed.stdout.splitlines()):
         command = example["command"].replace("kernel-9555", first or "none").replace(" lua", f" lua --port {port}")
         if command.endswith(" &"):
@@ -382,6 +402,7 @@ def test_the_examples_of_the_page_run(fleet):
 
 
 def test_a_closed_output_is_no_failure(fleet):
+    """F25"""
     fleet.spawn("a.toml")
     done = subprocess.run(["bash", "-o", "pipefail", "-c", f"{program('fleet')} list | true; {program('fleet')} logs | head -1"],
                           env=fleet.place.env, capture_output=True, text=True)

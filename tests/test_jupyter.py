@@ -1,6 +1,8 @@
 """jupyter_client's manager starting, interrupting, restarting and ending a kernel."""
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 from conftest import WAIT, Place, program
@@ -50,3 +52,13 @@ def test_life_under_a_manager(mode, transport, place):
         client.stop_channels()
         manager.shutdown_kernel()
     assert not manager.is_alive()
+
+
+def test_a_script_by_jupyter_run_prints_what_it_prints_and_nothing_else(place, run):
+    """It gives the kernel the name of its script as a word of the command line."""
+    assert run("kernel", "install", "--prefix", place.root / "p").code == 0
+    place.write("a.lua", "print('hello')")
+    env = {**place.env, "JUPYTER_PATH": str(place.root / "p/share/jupyter"), "JUPYTER_RUNTIME_DIR": str(place.run)}
+    done = subprocess.run([sys.executable, "-m", "jupyter_client.runapp", "--kernel", "llmspell", "a.lua"], env=env, cwd=place.work,
+                          capture_output=True, text=True, timeout=2 * WAIT)
+    assert (done.returncode, done.stdout) == (0, "hello\n"), done

@@ -2,6 +2,7 @@
 import queue
 import signal
 import time
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from conftest import WAIT, children, text
@@ -303,6 +304,31 @@ def test_what_is_sent_after_an_error_runs(kernel):
     for _ in range(300):
         assert wire.execute("error('x')")[0]["status"] == "error"
         assert wire.ask("shell", "execute_request", {"code": "return 1"}).content["status"] == "ok"
+
+
+@pytest.mark.parametrize("date", [
+    lambda now: "", lambda now: "yesterday", lambda now: now.isoformat().replace("+00:00", "Z"),
+    lambda now: now.astimezone(timezone(timedelta(hours=-8))).isoformat(), lambda now: now.astimezone(timezone(timedelta(hours=5))).isoformat(),
+    lambda now: now.replace(tzinfo=None).isoformat(" "), lambda now: (now - timedelta(days=1)).isoformat(),
+    lambda now: now.isoformat(timespec="milliseconds"), lambda now: now.isoformat(timespec="seconds"),
+])
+def test_whatever_a_clients_clock_says_what_it_sent_before_an_error_is_aborted_and_no_more(kernel, date):
+    wire = kernel().wire()
+    header = wire.header
+    wire.header = lambda msg_type: {**header(msg_type), "date": date(datetime.now(timezone.utc))}
+    replies = [wire.reply("shell", one).content["ename"] for one in queued(wire, "x = 1", "x = 2")]
+    assert replies == ["KeyboardInterrupt", "Aborted", "Aborted"]
+    for _ in range(50):
+        assert wire.execute("error('x')")[0]["ename"] == "LuaError"
+        assert wire.ask("shell", "execute_request", {"code": "return 1"}).content["status"] == "ok"
+
+
+def test_what_is_sent_in_one_go_with_an_error_is_aborted(kernel):
+    wire = kernel().wire()
+    for _ in range(50):
+        content = {"allow_stdin": False}
+        headers = [wire.send("shell", "execute_request", {"code": code, **content}) for code in ("error('x')", "y = 1", "y = 2", "y = 3")]
+        assert [wire.reply("shell", header).content.get("ename") for header in headers] == ["LuaError", "Aborted", "Aborted", "Aborted"]
 
 
 def test_stop_on_error_false_aborts_nothing(kernel):

@@ -26,7 +26,7 @@ def test_a_kernelspec_comes_is_listed_and_goes(place, run):
     folder = place.root / "data" / "kernels" / "mine"
     assert (done.code, done.out) == (0, f"installed kernelspec mine in {folder}\n"), done
     spec = json.loads((folder / "kernel.json").read_text())
-    assert spec["argv"] == [str(pathlib.Path(program("kernel")).resolve()), "--connection-file", "{connection_file}",
+    assert spec["argv"] == [str(pathlib.Path(program("kernel")).resolve()), "start", "--connection-file", "{connection_file}",
                             "--config", str(config), "--engine", "lua"]
     assert (spec["display_name"], spec["language"], spec["interrupt_mode"]) == ("My Lua", "lua", "message")
     assert spec["kernel_protocol_version"] == "5.6"

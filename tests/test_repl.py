@@ -1,6 +1,7 @@
 """The console of llmspell-run(1) in a pseudo-terminal: in its own process and on a running kernel."""
 import re
 import stat
+import time
 
 import pexpect
 import pytest
@@ -128,6 +129,23 @@ def test_ctrl_c_stops_a_script_and_clears_a_line(sit, where):
     console.child.sendintr()
     assert "interrupted" in console.prompt()
     assert "7\n" in console.does("3 + 4")
+
+
+@pytest.mark.parametrize("pause", [0, 0.0003, 0.001, 0.003, 0.01, 0.03])
+def test_ctrl_c_right_behind_enter_is_not_lost(sit, where, pause):
+    console = sit(*where)
+    console.child.delaybeforesend = None
+    for number in range(1, 21):
+        console.send("while true do end\r")
+        time.sleep(pause)
+        console.send("\x03")
+        # A terminal may take the line away together with Ctrl-C; then nothing ran.
+        console.child.expect(r"\[(\d+)\]> ")
+        console.sees("\x1b[?2026l")
+        console.send(f"'still ' .. {number}\r")
+        console.sees(f"still {number}\r\n")
+        console.child.expect(r"\[(\d+)\]> ")
+        console.sees("\x1b[?2026l")
 
 
 def test_completion(sit, where):

@@ -133,11 +133,23 @@ def test_history_over_restarts(fresh):
     assert reply["status"] == "error"
 
 
-def test_history_of_a_kernel_started_by_a_client_leaves_no_file(kernel):
-    kernel.run("x = 'not kept'")
-    assert history(kernel, "tail", n=1)[0][2] == "x = 'not kept'"
-    store = pathlib.Path(os.environ["LLMSPELL_HOME"]) / "store"
-    assert not [file for file in store.glob("*") if not file.name.startswith(("remembers", "broken", ".lock"))]
+def test_history_of_kernels_started_by_clients_is_one_and_outlives_them(fresh):
+    one = fresh()
+    one.run("x = 'first life'")
+    one.manager.restart_kernel()
+    one.client.wait_for_ready(timeout=LIMIT)
+    one.client.history(hist_access_type="tail", n=1)
+    while (msg := one.client.get_shell_msg(timeout=LIMIT))["msg_type"] != "history_reply":
+        pass
+    assert msg["content"]["history"][0][2] == "x = 'first life'"
+    other = fresh()
+    (line,) = history(other, "search", pattern="x = 'first*", unique=True)
+    assert history(other, "range", session=line[0]) == [line]
+    assert history(other, "range", session=0) == []
+    other.run("x = 'second'")
+    assert [line[1:] for line in history(other, "range", session=0)] == [[1, "x = 'second'"]]
+    file = pathlib.Path(os.environ["LLMSPELL_HOME"]) / "store" / "jupyter.db"
+    assert file.stat().st_mode & 0o777 == 0o600
 
 
 def test_history_without_a_store(fresh):
@@ -259,6 +271,8 @@ def test_payloads(kernel):
     assert following == {"source": "set_next_input", "text": "x = 1", "replace": False}
     assert [msg["msg_type"] for msg in messages] == ["execute_input"]
     assert kernel.run("return 1")[0]["payload"] == []
+    reply, _ = kernel.run("for i = 1, 3 do set_next_input('x = ' .. i) end")
+    assert [item["text"] for item in reply["payload"]] == ["x = 3"]
 
 
 def test_stop_on_error(kernel):

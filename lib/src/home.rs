@@ -99,6 +99,12 @@ impl Home {
         self.store_dir().join(format!("{id}.db"))
     }
 
+    /// History of the kernels that Jupyter programs start for themselves: one for all, as each of them has another name.
+    #[must_use]
+    pub fn jupyter_history(&self) -> PathBuf {
+        self.store_file("jupyter")
+    }
+
     /// What was typed at the console.
     #[must_use]
     pub fn history_file(&self) -> PathBuf {

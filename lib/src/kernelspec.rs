@@ -124,7 +124,7 @@ pub fn install(folders: &Folders, place: &Place, spec: &Spec) -> Result<Installe
             .hint("Choose another --name."));
     }
     let program = std::env::current_exe().map_err(|error| Error::system("path of this program", error))?;
-    let mut argv = vec![text(&program)?, "--connection-file".into(), "{connection_file}".into()];
+    let mut argv = vec![text(&program)?, "start".into(), "--connection-file".into(), "{connection_file}".into()];
     if let Some(config) = &spec.config {
         let config = std::fs::canonicalize(config).map_err(|error| Error::io(config, error))?;
         argv.extend(["--config".into(), text(&config)?]);
@@ -271,7 +271,7 @@ mod tests {
         assert_eq!((read(), std::fs::read_dir(&first.folder).unwrap().count()), (before.clone(), 4));
         let document: Value = serde_json::from_str(&before).unwrap();
         assert!(Path::new(document["argv"][0].as_str().unwrap()).is_absolute());
-        assert_eq!(document["argv"].as_array().unwrap()[1..], ["--connection-file", "{connection_file}"]);
+        assert_eq!(document["argv"].as_array().unwrap()[1..], ["start", "--connection-file", "{connection_file}"]);
         assert_eq!((&document["interrupt_mode"], &document["language"]), (&"message".into(), &"lua".into()));
         let spec = Spec { name: Some("B".into()), display_name: Some("b!".into()), ..Spec::default() };
         install(&folders, &place, &spec).unwrap();

@@ -34,6 +34,8 @@ pub mod client;
 pub mod store;
 #[cfg(feature = "runtime")]
 pub mod state;
+#[cfg(feature = "runtime")]
+pub mod checkpoint;
 
 // The side that answers.
 #[cfg(feature = "runtime")]
@@ -42,6 +44,8 @@ pub mod tools;
 pub mod providers;
 #[cfg(feature = "runtime")]
 pub mod runtime;
+#[cfg(feature = "runtime")]
+pub mod agents;
 #[cfg(feature = "runtime")]
 pub mod engine;
 #[cfg(feature = "runtime")]

@@ -1,4 +1,4 @@
-//! What a script or a request can reach, built once from the configuration: policy, tools, and the pool they run on.
+//! What a script or a request can reach, built once from the configuration: policy, tools, models, and the pool they run on.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -11,6 +11,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::config::{Changes, Config, Tools};
 use crate::error::{Class, Error, Result};
 use crate::home::Home;
+use crate::providers::Providers;
 use crate::security::Policy;
 use crate::state::State;
 use crate::tools::{Call, Cancel, Portion, Progress, Registry};
@@ -28,6 +29,8 @@ pub struct Runtime {
     pub policy: Arc<Policy>,
     /// The tools.
     pub registry: Arc<Registry>,
+    /// The models.
+    pub providers: Arc<Providers>,
     /// What is remembered.
     pub state: State,
     /// `[tools]` of `now`, for every call.
@@ -58,6 +61,15 @@ pub struct JobHandle {
     wake: Arc<Notify>,
 }
 
+/// Goes off unless it is dropped before: [`Runtime::alarm`].
+pub struct Alarm(tokio::task::AbortHandle);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl JobHandle {
     /// Stops it: `done` is called at once with `Interrupted`, the work ends at its next look.
     pub fn cancel(&self) {
@@ -75,16 +87,9 @@ impl Runtime {
         let state = State::new(config.state.durable);
         let now = RwLock::new(Arc::new(config.clone()));
         let settings = RwLock::new(Arc::new(config.tools.clone()));
-        Arc::new(Runtime {
-            state,
-            settings,
-            config,
-            now,
-            policy: Arc::new(policy),
-            registry,
-            slots,
-            pool: OnceLock::new(),
-        })
+        let policy = Arc::new(policy);
+        let providers = Arc::new(Providers::new(&config, Arc::clone(&policy)));
+        Arc::new(Runtime { providers, state, settings, config, now, policy, registry, slots, pool: OnceLock::new() })
     }
 
     /// The configuration as it is now: keys that may change while a kernel runs are to be read here.
@@ -137,7 +142,62 @@ impl Runtime {
         let (registry, name) = (Arc::clone(&self.registry), name.to_owned());
         let timeout = options.timeout.or_else(|| self.timeout_of(&name));
         let options = CallOptions { timeout, ..options };
-        self.start(options, move |call| registry.invoke(&name, params, call), done)
+        // An agent waits for tools: it takes none of their places.
+        let waits = registry.added(&name).is_some();
+        let work = move |call: &Call| registry.invoke(&name, params, call);
+        if waits { self.spawn(options, work, done) } else { self.start(options, work, done) }
+    }
+
+    /// Invokes the tool `name` on this thread, which waits for a place among those at the same time.
+    ///
+    /// # Errors
+    /// As [`Registry::invoke`].
+    pub fn invoke_here(&self, name: &str, params: Value, call: &Call) -> Result<Value> {
+        let _slot = match self.registry.added(name) {
+            Some(_) => None,
+            None => {
+                let slots = Arc::clone(&self.slots);
+                let until = call.deadline;
+                let acquire = async move {
+                    match until {
+                        Some(until) => tokio::time::timeout_at(until.into(), slots.acquire_owned()).await,
+                        None => Ok(slots.acquire_owned().await),
+                    }
+                };
+                let slot = match Arc::clone(&self.slots).try_acquire_owned() {
+                    Ok(slot) => slot,
+                    Err(_) => self
+                        .pool()?
+                        .block_on(acquire)
+                        .map_err(|_| Error::new(Class::Timeout, "no place among the tools within its time"))?
+                        .map_err(|e| Error::new(Class::Bug, e.to_string()))?,
+                };
+                Some(slot)
+            }
+        };
+        let work = || self.registry.invoke(name, params, call);
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(told(panic)))
+    }
+
+    /// A call on behalf of what runs already: its policy, folder, deadline and end.
+    #[must_use]
+    pub fn call(&self) -> Call {
+        let mut call = Call::new(Arc::clone(&self.policy));
+        call.settings = Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner));
+        call
+    }
+
+    /// Cancels `cancel` at `at`, unless the alarm is dropped before.
+    ///
+    /// # Errors
+    /// `System` when no thread is to be had.
+    pub fn alarm(&self, at: Instant, cancel: &Cancel) -> Result<Alarm> {
+        let cancel = cancel.clone();
+        let sleep = async move {
+            tokio::time::sleep_until(at.into()).await;
+            cancel.cancel();
+        };
+        Ok(Alarm(self.pool()?.spawn(sleep).abort_handle()))
     }
 
     /// The time limit the configuration gives the tool `name`, if it gives it its own.
@@ -158,10 +218,49 @@ impl Runtime {
         work: impl FnOnce(&Call) -> Result<T> + Send + 'static,
         done: impl FnOnce(Result<T>) + Send + 'static,
     ) -> JobHandle {
+        let slots = Arc::clone(&self.slots);
+        self.launch(options, work, done, async move |work| {
+            let slot = slots.acquire_owned().await.map_err(|e| Error::new(Class::Bug, e.to_string()))?;
+            let blocking = tokio::task::spawn_blocking(move || {
+                // The slot is held until the thread is really free, so that stuck calls cannot pile up.
+                let _slot = slot;
+                work()
+            });
+            blocking.await.unwrap_or_else(|error| Err(panicked(error)))
+        })
+    }
+
+    /// Runs `work`, which waits for models and tools, on a thread of its own, with its deadline counted from now, and gives
+    /// `done` the result, exactly once, on another thread.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        options: CallOptions,
+        work: impl FnOnce(&Call) -> Result<T> + Send + 'static,
+        done: impl FnOnce(Result<T>) + Send + 'static,
+    ) -> JobHandle {
+        self.launch(options, work, done, async move |work| {
+            let (sender, receiver) = tokio::sync::oneshot::channel();
+            let body = move || {
+                let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+                // Nobody waits any more once it was cancelled.
+                sender.send(result.unwrap_or_else(|panic| Err(told(panic)))).ok();
+            };
+            let thread = std::thread::Builder::new().name("llmspell-agent".into());
+            thread.spawn(body).map_err(|error| Error::system("thread", error))?;
+            receiver.await.unwrap_or_else(|error| Err(Error::new(Class::Bug, error.to_string())))
+        })
+    }
+
+    fn launch<T: Send + 'static, W, D, R, F>(&self, options: CallOptions, work: W, done: D, run: R) -> JobHandle
+    where
+        W: FnOnce(&Call) -> Result<T> + Send + 'static,
+        D: FnOnce(Result<T>) + Send + 'static,
+        R: FnOnce(Box<dyn FnOnce() -> Result<T> + Send>) -> F + Send + 'static,
+        F: Future<Output = Result<T>> + Send,
+    {
         let limit = options.timeout.unwrap_or_else(|| self.now().kernel.tools.tool_timeout);
         let deadline = (!limit.is_zero()).then(|| Instant::now() + limit);
-        let mut call = Call::new(Arc::clone(&self.policy));
-        call.settings = Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner));
+        let mut call = self.call();
         call.deadline = deadline;
         call.progress = options.progress;
         call.portion = options.portion;
@@ -170,7 +269,7 @@ impl Runtime {
             call.cwd = cwd;
         }
         let handle = JobHandle { cancel: call.cancel.clone(), wake: Arc::new(Notify::new()) };
-        let (wake, cancel, slots) = (Arc::clone(&handle.wake), call.cancel.clone(), Arc::clone(&self.slots));
+        let (wake, cancel) = (Arc::clone(&handle.wake), call.cancel.clone());
         let pool = match self.pool() {
             Ok(pool) => pool,
             Err(error) => {
@@ -179,15 +278,7 @@ impl Runtime {
             }
         };
         pool.spawn(async move {
-            let job = async {
-                let slot = slots.acquire_owned().await.map_err(|e| Error::new(Class::Bug, e.to_string()))?;
-                let blocking = tokio::task::spawn_blocking(move || {
-                    // The slot is held until the thread is really free, so that stuck calls cannot pile up.
-                    let _slot = slot;
-                    work(&call)
-                });
-                blocking.await.unwrap_or_else(|error| Err(panicked(error)))
-            };
+            let job = run(Box::new(move || work(&call)));
             let over = async {
                 match deadline {
                     Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
@@ -232,6 +323,24 @@ impl Runtime {
     }
 }
 
+/// What this process takes, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// In memory now, with what it shares with others.
+    pub resident: u64,
+    /// Reserved for its data and stacks, in memory or not.
+    pub private: u64,
+}
+
+/// Memory of this process; none where the system does not tell.
+#[must_use]
+pub fn memory() -> Option<Memory> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages = |at: usize| statm.split_ascii_whitespace().nth(at)?.parse::<u64>().ok();
+    let size = rustix::param::page_size() as u64;
+    Some(Memory { resident: pages(1)? * size, private: pages(5)? * size })
+}
+
 fn slots(config: &Config) -> usize {
     config.kernel.tools.max_concurrent_tools.clamp(1, MOST_TOOLS)
 }
@@ -246,13 +355,17 @@ impl Drop for Runtime {
 
 /// A tool that panicked is a bug of ours, and never the end of the kernel.
 fn panicked(error: tokio::task::JoinError) -> Error {
-    let cause = match error.try_into_panic() {
-        Ok(panic) => panic
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "no message".into()),
-        Err(error) => error.to_string(),
-    };
+    match error.try_into_panic() {
+        Ok(panic) => told(panic),
+        Err(error) => told(Box::new(error.to_string())),
+    }
+}
+
+fn told(panic: Box<dyn std::any::Any + Send>) -> Error {
+    let cause = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".into());
     Error::new(Class::Bug, format!("panicked: {cause}")).hint("Please report this with the call that caused it.")
 }

@@ -95,6 +95,14 @@ impl State {
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Store) -> Result<T>) -> Result<T> {
+        self.store(|store| work(store).map_err(|error| error.within("state")))
+    }
+
+    /// Does `work` on the store, for what else is kept there.
+    ///
+    /// # Errors
+    /// `System` when it cannot be opened, and those of `work`.
+    pub fn store<T>(&self, work: impl FnOnce(&mut Store) -> Result<T>) -> Result<T> {
         let mut guard = self.lock();
         let store = match &mut *guard {
             Some(store) => store,
@@ -109,7 +117,7 @@ impl State {
                 None => Store::in_memory()?,
             }),
         };
-        work(store).map_err(|error| error.within("state"))
+        work(store)
     }
 
     /// Keeps `value`.

@@ -39,25 +39,24 @@ impl Fleet {
             timeout: spawn.timeout,
         };
         let (mut outcome, mut rows, mut printed) = (Outcome::default(), Vec::new(), Ok(()));
-        fleet::spawn(&self.home, &self.here, &order, &mut |id, spawned: &Result<Spawned>| {
+        fleet::spawn(&self.home, &self.here, &order, &mut |id, spawned: Result<Spawned>| {
             self.progress("");
             match spawned {
                 Ok(spawned) => {
                     outcome.done += 1;
                     if self.json {
-                        rows.push(spawned_row(spawned));
+                        rows.push(spawned_row(&spawned));
                     } else if printed.is_ok() {
                         printed = print(&format!("{}\n", spawned.ready.id));
-                        self.say_limits(spawned);
+                        self.say_limits(&spawned);
                     }
                 }
                 Err(error) => {
                     if self.json {
-                        rows.push(json!({ "id": id, "failed": show::error(error) }));
+                        rows.push(json!({ "id": id, "failed": show::error(&error) }));
                     }
-                    report(PROGRAM, error);
-                    let copy = Error::new(error.class(), error.text());
-                    outcome.failed.push(copy);
+                    report(PROGRAM, &error);
+                    outcome.failed.push(error);
                 }
             }
             if order.count > 1 {

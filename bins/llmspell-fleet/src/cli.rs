@@ -1,7 +1,9 @@
 //! Command line of llmspell-fleet(1): what can be asked for.
 
+mod apply;
 mod net;
 mod table;
+mod top;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,6 +15,7 @@ use llmspell::fleet::Policy;
 use llmspell::fleet::watch::Settings;
 use llmspell::service::{Format, Scope};
 
+pub(crate) use apply::Change;
 pub(crate) use table::CLI;
 
 /// What was asked for.
@@ -51,6 +54,12 @@ pub(crate) enum Action {
     Cleanup { dry_run: bool },
     /// Start them again when they end.
     Watch(Settings),
+    /// Make them what a file says.
+    Apply { file: PathBuf, prune: bool, adopt: bool, change: Change },
+    /// Make the group `name` as many as `count`.
+    Scale { name: String, count: usize, change: Change },
+    /// Their figures, again and again.
+    Top(Box<crate::top::Settings>),
     /// Print a unit for that.
     WatchUnit,
     /// Give clients one kernel for many.
@@ -109,9 +118,9 @@ pub(crate) struct Spawn {
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(2);
 /// How long a kernel may take to be ready.
-const START: Duration = Duration::from_secs(30);
+pub(crate) const START: Duration = Duration::from_secs(30);
 /// How long a kernel may take to end before it is killed.
-const GRACE: Duration = Duration::from_secs(10);
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
 /// More kernels than this are a slip.
 const MOST: usize = 1000;
 
@@ -146,6 +155,15 @@ pub(crate) struct Draft {
     grep: Option<String>,
     prometheus: bool,
     dry_run: bool,
+    detailed: bool,
+    parallel: Option<usize>,
+    prune: bool,
+    adopt: bool,
+    interval: Option<Duration>,
+    sort: Option<usize>,
+    once: bool,
+    batch: bool,
+    file: PathBuf,
     backoff: Option<Duration>,
     backoff_max: Option<Duration>,
     stable: Option<Duration>,
@@ -201,7 +219,7 @@ impl Draft {
     fn spawn(self) -> Result<Args> {
         let timeout = self.limit(START);
         let Draft { config, engine, name, port, restart, memory, cpu, env, labels, workdir, permissions, .. } = self;
-        let count = self.count.unwrap_or(1);
+        let count = self.count.unwrap_or(0);
         let spawn = Spawn {
             config,
             engine,
@@ -253,7 +271,7 @@ mod tests {
     #[test]
     fn release_note_lines_work() {
         let spawn = spawned("spawn openai.toml lua");
-        assert_eq!((spawn.config, spawn.engine, spawn.count), (Some("openai.toml".into()), Some(Engine::Lua), 1));
+        assert_eq!((spawn.config, spawn.engine, spawn.count), (Some("openai.toml".into()), Some(Engine::Lua), 0));
         assert_eq!(spawned("spawn ../../config/openai.toml js").engine, Some(Engine::Js));
         assert_eq!(action("list"), Action::List { which: Which::All, labels: BTreeMap::new() });
         let which = Which::Named(vec!["kernel-59000".into()]);

@@ -1,10 +1,12 @@
 //! llmspell-fleet(1): many kernels, without a manager that must run.
 
+mod apply;
 mod ask;
 mod change;
 mod cli;
 mod net;
 mod show;
+mod top;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -57,6 +59,9 @@ fn act(args: Args) -> Result<u8> {
         Action::Route(settings) => fleet.route(&settings),
         Action::Serve(settings) => fleet.serve(&settings),
         Action::Export { which, format, scope, output } => fleet.export(&which, format, scope, output.as_deref()),
+        Action::Apply { file, prune, adopt, change } => fleet.apply(&file, prune, adopt, &change),
+        Action::Scale { name, count, change } => fleet.scale(&name, count, &change),
+        Action::Top(settings) => fleet.top(*settings),
         Action::WatchUnit => print(&fleet::watch::unit(&program_path()?, &fleet.home)).map(|()| 0),
     }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use llmspell::cli::{Command, Engine, Example, Flag, Group, Operand, Permissions, names};
-use llmspell::error::Result;
+use llmspell::error::{Class, Error, Result};
 use llmspell::home::check_id;
 use llmspell::kernelspec::{Place, Spec};
 use llmspell::service::{FIRST_PORT, Format, Scope};
@@ -203,6 +203,7 @@ pub(crate) struct Draft {
     enable: bool,
     start: bool,
     print: bool,
+    word: Option<String>,
 }
 
 impl AsMut<Permissions> for Draft {
@@ -240,8 +241,13 @@ impl Draft {
             max_clients,
             private,
             config,
+            word,
             ..
         } = self;
+        if let (Some(word), None) = (&word, &connection_file) {
+            let error = Error::new(Class::Usage, format!("{word:?}: unexpected operand"));
+            return Err(error.hint("`llmspell-run` runs scripts."));
+        }
         let serve = Serve {
             id,
             ports,
@@ -655,6 +661,16 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
     Command::new("start", "run a kernel, as without a command")
         .about(&["The same as no command at all, with the same flags."])
         .flags(&[ADDRESS, RUNNING, BACKGROUND, Group::PERMISSIONS])
+        .operands(&[Operand::new("WORD", |draft: &mut Draft, value| {
+            draft.word = Some(value.text()?.to_owned());
+            Ok(())
+        })
+        .optional()
+        .repeated()
+        .doc(
+            "Together with `--connection-file`: passed over. Jupyter programs give their kernels words of their own, as \
+             `jupyter run` does with the name of its script.",
+        )])
         .make(Draft::serve),
     CONFIG,
     Command::new("doctor", "look for what would keep a kernel from working")
@@ -776,6 +792,8 @@ mod tests {
         assert_eq!((&kernel.id, kernel.ports), (&None, Ports::Shell(59000)));
         assert_eq!(kernel.connection_file, Some("F".into()));
         assert_eq!(kernel, serve("-p59000 -f F"));
+        assert_eq!(kernel, serve("start -p59000 -f F a.lua b"));
+        assert_eq!(args("start a.lua").unwrap_err().class(), Class::Usage);
         let kernel = serve("start --daemon --port 9555 --log-file L --pid-file P");
         assert!(kernel.daemon);
         let rotated = serve("start --daemon --log-rotate-size 1048576 --log-rotate-count 3");

@@ -195,9 +195,13 @@ fn serve(serve: &Serve, mut sources: Sources) -> Result<u8> {
         let admin = Admin { log: Some(log), reload: Some(reload) };
         kernel::serve(&settings, &home, &runtime, admin, |ready| {
             let text = told(ready, serve.json || settings.private.is_some());
+            // What a Jupyter program shows is its own; it knows where its kernel is.
+            let quiet =
+                settings.connection_file.is_some() && std::env::var_os("JPY_PARENT_PID").is_some() && !serve.json;
             match &mut notice {
                 Some(notice) => notice.ready(&text),
                 // Nobody has to read it.
+                None if quiet => {}
                 None => drop(print(&text)),
             }
         })

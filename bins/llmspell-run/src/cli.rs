@@ -212,7 +212,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-run", "run a
         ),
         Example::new("Run it in the kernel a notebook uses.", "llmspell-run --kernel llmspell-kernel report.lua"),
     ])
-    .see_also(&["llmspell-kernel(1)", "llmspell-tool(1)", "llmspell.toml(5)", "llmspell(7)"]);
+    .see_also(&["llmspell-kernel(1)", "llmspell-tool(1)", "llmspell-lua(7)", "llmspell.toml(5)", "llmspell(7)"]);
 
 #[cfg(test)]
 mod tests {

@@ -55,16 +55,20 @@ impl Here {
         let engine_name = args.engine.map_or_else(|| config.default_engine.clone(), |engine| engine.name().into());
         let runtime = Runtime::new(config, policy);
         runtime.remember(&sources.home, Some("default"));
+        let local = Local::new(args.json, console)?;
+        if console {
+            local::stop_on_signal(Arc::clone(&local))?;
+        }
         Ok(Here {
             engine: engine::make(&engine_name, Arc::clone(&runtime))?,
             engine_name,
             runtime,
-            local: Local::new(args.json, console)?,
+            local,
             workdir,
             limit,
             count: 0,
             json: args.json,
-            watched: false,
+            watched: console,
             _log: log,
         })
     }

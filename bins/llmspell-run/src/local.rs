@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use llmspell::cli::{is_closed_output, output_error, report};
+use llmspell::cli::{Progress, is_closed_output, output_error, report};
 use llmspell::daemon::{leave, signal_fd};
 use llmspell::engine::{Interrupter, Output, Reason, Stream};
 use llmspell::error::{Class, Error, Result};
@@ -16,6 +16,8 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::console;
 
 /// Output is written when this much is gathered, or at a line's end on a terminal.
 const BUFFER: usize = 64 * 1024;
@@ -52,6 +54,8 @@ struct Run {
     number: u64,
     interrupter: Option<Interrupter>,
     deadline: Option<Instant>,
+    /// Whether it is to stop.
+    stopped: bool,
 }
 
 struct Gathered {
@@ -97,7 +101,9 @@ impl Local {
     pub(crate) fn begin(&self, interrupter: Interrupter, deadline: Option<Instant>) {
         let mut run = self.run();
         drain(&self.stop);
-        *run = Run { number: run.number + 1, interrupter: Some(interrupter), deadline };
+        *run = Run { number: run.number + 1, interrupter: Some(interrupter), deadline, stopped: false };
+        // Who watches the signals finds the script from here on; what came before, since Enter, is:
+        run.stopped = console::take_early();
     }
 
     fn run(&self) -> MutexGuard<'_, Run> {
@@ -216,6 +222,10 @@ impl Output for Local {
         answer
     }
 
+    fn is_stopped(&self) -> bool {
+        self.run().stopped
+    }
+
     fn next_input(&self, text: &str, _replace: bool) -> Result<()> {
         if self.pace != Pace::Live {
             return Err(Error::new(Class::Denied, "set_next_input: only the console has a next input"));
@@ -250,41 +260,6 @@ impl Gathered {
         };
         self.bytes.clear();
         result.inspect_err(|error| self.closed |= is_closed_output(error))
-    }
-}
-
-/// Progress: on a terminal one line of standard error that is drawn again, elsewhere its last state.
-#[derive(Default)]
-pub(crate) struct Progress {
-    /// Whether its line is on the terminal and not ended.
-    drawn: bool,
-}
-
-impl Progress {
-    /// Makes room for other output; true if there was a line.
-    pub(crate) fn hide(&mut self) -> bool {
-        let drawn = std::mem::take(&mut self.drawn);
-        if drawn {
-            let _ = std::io::stderr().write_all(b"\r\x1b[2K");
-        }
-        drawn
-    }
-
-    pub(crate) fn draw(&mut self, text: &str, ended: bool) {
-        let terminal = std::io::stderr().is_terminal();
-        self.hide();
-        if terminal || ended {
-            let line = text.lines().next().unwrap_or_default();
-            let _ = std::io::stderr().write_all(format!("{line}{}", if ended { "\n" } else { "" }).as_bytes());
-        }
-        self.drawn = terminal && !ended;
-    }
-
-    /// Leaves the line where it is.
-    pub(crate) fn end(&mut self) {
-        if std::mem::take(&mut self.drawn) {
-            let _ = std::io::stderr().write_all(b"\n");
-        }
     }
 }
 
@@ -434,7 +409,8 @@ pub(crate) fn stop_on_signal(local: Arc<Local>) -> Result<()> {
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             let ready = poll(&mut [PollFd::new(&signals, PollFlags::IN)], timeout.as_ref());
             let (number, interrupter) = {
-                let run = local.run();
+                let mut run = local.run();
+                run.stopped |= ready == Ok(1);
                 (run.number, run.interrupter.clone())
             };
             match ready {

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use llmspell::cli::{is_closed_output, print};
+use llmspell::cli::{Progress, is_closed_output, print};
 use llmspell::client::{self, Client, Event, Watch};
 use llmspell::engine::{Completeness, Completion, Completions, TABLE_JSON};
 use llmspell::error::{Class, Error, Result};
@@ -15,7 +15,8 @@ use llmspell::protocol::content::{
 use serde_json::{Map, Value};
 
 use crate::cli::Args;
-use crate::local::{self, Asker, Progress};
+use crate::console;
+use crate::local::{self, Asker};
 use crate::session::{End, Session, Source};
 use crate::{Talk, eprint, eprint_line};
 
@@ -93,6 +94,10 @@ impl Session for There {
             timeout: self.timeout.map(|limit| limit.as_secs_f64()),
         };
         local::drain(&self.stop);
+        if console::take_early() {
+            let error = ErrorContent::from(&Error::new(Class::Interrupted, "interrupted"));
+            return Ok(End { error: Some(error), ..End::default() });
+        }
         let mut screen = Screen { end: End::default(), progress: Progress::default(), json: self.json };
         let asker = &mut self.asker;
         let mut on_event = |event| screen.on_event(event, asker);

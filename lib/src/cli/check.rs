@@ -78,6 +78,12 @@ fn command_complaints<D, A>(trail: &Trail<D, A>) -> Vec<String> {
     };
     let command = trail.last();
     ask(is_kebab(command.name), "the name is not kebab-case");
+    for (alias, flags) in command.aliases {
+        ask(is_kebab(alias), "an alias is not kebab-case");
+        let switch =
+            |name: &&str| trail.flags().any(|flag| flag.name == *name && matches!(flag.action, Action::Switch(_)));
+        ask(flags.iter().all(switch), "an alias implies what is no switch");
+    }
     ask(
         command.summary.starts_with(|c: char| c.is_ascii_lowercase()) && !command.summary.ends_with('.'),
         "the summary is no fragment",

@@ -28,8 +28,7 @@ pub(super) fn bash<D, A>(program: &'static Command<D, A>) -> String {
     text += "            *)\n                case $at/${COMP_WORDS[i]} in\n";
     let all = Trail::new(program).all();
     for trail in all.iter().skip(1) {
-        let at = place(trail);
-        text += &format!("                    {at}) at={at} ;;\n");
+        text += &format!("                    {}) at={} ;;\n", places(trail).join("|"), place(trail));
     }
     text += "                    *) ((operands++)) ;;\n                esac ;;\n        esac\n    done\n";
     if program.flags_end {
@@ -106,7 +105,9 @@ pub(super) fn zsh<D, A>(program: &'static Command<D, A>) -> String {
         text += "    case $state:$line[1] in\n";
         for sub in command.commands {
             let function = identifier(&format!("{} {}", trail.name(), sub.name));
-            text += &format!("        rest:{}) {function} ;;\n", sub.name);
+            let names = [sub.name].into_iter().chain(sub.aliases.iter().map(|(alias, _)| *alias));
+            let rest: Vec<String> = names.map(|name| format!("rest:{name}")).collect();
+            text += &format!("        {}) {function} ;;\n", rest.join("|"));
         }
         text += "    esac\n}\n";
     }
@@ -144,7 +145,8 @@ function {at}
     );
     let all = Trail::new(program).all();
     for trail in all.iter().skip(1) {
-        text += &format!("                case {0}\n                    set place {0}\n", place(trail));
+        let (places, place) = (places(trail).join(" "), place(trail));
+        text += &format!("                case {places}\n                    set place {place}\n");
     }
     let stop = if program.flags_end { "                case '*'\n                    return 1\n" } else { "" };
     text += &format!(
@@ -286,6 +288,14 @@ fn place<D, A>(trail: &Trail<D, A>) -> String {
     trail.0.iter().skip(1).map(|command| format!("/{}", command.name)).collect()
 }
 
+/// The same with each of its names.
+fn places<D, A>(trail: &Trail<D, A>) -> Vec<String> {
+    let place = place(trail);
+    let parent = place.strip_suffix(trail.last().name).unwrap_or_default();
+    let aliases = trail.last().aliases.iter().map(|(alias, _)| format!("{parent}{alias}"));
+    [place.clone()].into_iter().chain(aliases).collect()
+}
+
 /// A function name of a shell: `_llmspell_kernel_config`.
 fn identifier(name: &str) -> String {
     format!("_{}", name.replace([' ', '-'], "_"))
@@ -353,6 +363,7 @@ mod tests {
         assert_eq!(in_bash(&NESTED, &["c"]), "config");
         assert_eq!(in_bash(&NESTED, &["--port", "=", "1", "config", ""]), "show");
         assert_eq!(in_bash(&NESTED, &["-q", "config", "show", "--j"]), "--json");
+        assert_eq!(in_bash(&NESTED, &["config", "print", "--j"]), "--json");
     }
 
     #[test]

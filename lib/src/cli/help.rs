@@ -21,7 +21,13 @@ pub(super) fn help<D, A>(trail: &Trail<D, A>, full: bool) -> String {
         let shown = group.flags.iter().filter(|flag| !flag.hidden);
         (group.title, shown.map(|flag| (spelled(flag), flag.text())).collect())
     };
-    let mut sections: Vec<Section> = vec![("Operands", operands.collect()), ("Commands", commands(trail))];
+    let mut sections: Vec<Section> = vec![("Operands", operands.collect())];
+    for (heading, name, text) in commands(trail) {
+        match sections.iter_mut().find(|(title, _)| *title == heading) {
+            Some((_, rows)) => rows.push((name, text)),
+            None => sections.push((heading, vec![(name, text)])),
+        }
+    }
     sections.extend(trail.groups().map(flags));
 
     let mut out = Out::default();
@@ -34,7 +40,8 @@ pub(super) fn help<D, A>(trail: &Trail<D, A>, full: bool) -> String {
         out.line(0, &format!("`{} --help` tells more, {}(1) everything.", trail.name(), program.name));
         return out.0;
     }
-    for paragraph in command.about {
+    let also = command.also();
+    for paragraph in command.about.iter().copied().chain(also.as_deref()) {
         out.blank();
         out.text(0, paragraph);
     }
@@ -48,12 +55,12 @@ pub(super) fn help<D, A>(trail: &Trail<D, A>, full: bool) -> String {
     out.0
 }
 
-/// Every command below `trail` that does something, with its summary.
-pub(super) fn commands<D, A>(trail: &Trail<D, A>) -> Vec<(String, String)> {
+/// Every command below `trail` that does something: its heading, its name and its summary.
+fn commands<D, A>(trail: &Trail<D, A>) -> Vec<(&'static str, String, String)> {
     let depth = trail.0.len();
     let below = Trail(trail.0.clone()).all().into_iter().skip(1).filter(|sub| sub.last().make.is_some());
     let name = |sub: &Trail<D, A>| sub.0[depth..].iter().map(|command| command.name).collect::<Vec<_>>().join(" ");
-    below.map(|sub| (name(&sub), sentence(sub.last()))).collect()
+    below.map(|sub| (sub.last().heading, name(&sub), sentence(sub.last()))).collect()
 }
 
 /// The summary as a sentence.
@@ -226,5 +233,8 @@ General:
     fn commands_are_listed_where_they_do_something() {
         let text = help(&Trail::new(&NESTED), false);
         assert!(text.contains("Commands:\n  config show      Print it.\n"), "{text}");
+        let below = Trail(vec![&NESTED, &NESTED.commands[0], &NESTED.commands[0].commands[0]]);
+        let text = help(&below, true);
+        assert!(text.contains("\nAlso called print. whisper is show --quiet.\n"), "{text}");
     }
 }

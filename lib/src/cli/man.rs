@@ -59,6 +59,9 @@ fn command<D, A>(sub: &Trail<D, A>) -> String {
     let root = sub.first().flags.iter().map(|group| group.title);
     let shared: Vec<_> = root.filter(|title| sub.last().flags.iter().any(|group| group.title == *title)).collect();
     text += &paragraphs(sub.last().about);
+    if let Some(also) = sub.last().also() {
+        text += &format!(".PP\n{}\n", sentences(&also));
+    }
     text += &operands(sub);
     for group in sub.last().flags.iter().filter(|group| !shared.contains(&group.title)) {
         group.flags.iter().for_each(|flag| text += &option(flag));
@@ -105,7 +108,7 @@ fn reference(page: &str) -> String {
 }
 
 /// Prose, each sentence on a new line as roff wants it, and no line too long to read in a diff.
-fn sentences(text: &str) -> String {
+pub(crate) fn sentences(text: &str) -> String {
     let text = prose(text);
     let lines: Vec<_> = text.split_inclusive(". ").flat_map(|line| help::wrap(line, 80)).map(guarded).collect();
     lines.join("\n")
@@ -118,18 +121,18 @@ fn prose(text: &str) -> String {
 }
 
 /// Bold, with hyphens that can be copied to a shell.
-fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     format!("\\fB{}\\fR", plain(text).replace('-', "\\-"))
 }
 
 /// Lines kept as they are.
-fn verbatim(text: &str) -> String {
+pub(crate) fn verbatim(text: &str) -> String {
     let lines: Vec<_> = text.lines().map(|line| guarded(plain(line).replace('-', "\\-"))).collect();
     lines.join("\n")
 }
 
 /// Text with everything escaped that roff would read or improve: backslash, quotes that curl, tilde, caret.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.replace('\\', "\\e").replace('\'', "\\(aq").replace('~', "\\(ti").replace('^', "\\(ha")
 }
 

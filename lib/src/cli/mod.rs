@@ -6,7 +6,7 @@ mod check;
 mod complete;
 pub mod front;
 mod help;
-mod man;
+pub(crate) mod man;
 mod parse;
 mod progress;
 mod shared;

@@ -40,7 +40,13 @@ fn read<D: Default, A>(trail: &mut Trail<D, A>, mut parser: lexopt::Parser) -> R
         let (flag, short) = match arg {
             Arg::Value(word) => {
                 if operands == 0 && !trail.last().commands.is_empty() {
-                    descend(trail, &word)?;
+                    for name in descend(trail, &word)? {
+                        let flag = long(trail, name)?;
+                        if let Action::Switch(set) = flag.action {
+                            set(&mut draft);
+                        }
+                        given.push(flag);
+                    }
                     continue;
                 }
                 operand(trail, &mut draft, &mut operands, word)?;
@@ -72,14 +78,19 @@ fn read<D: Default, A>(trail: &mut Trail<D, A>, mut parser: lexopt::Parser) -> R
     }
 }
 
-/// Steps down to the sub-command called `word`.
-fn descend<D, A>(trail: &mut Trail<D, A>, word: &OsString) -> Result<()> {
+/// Steps down to the sub-command called `word`; the switches that name implies.
+fn descend<D, A>(trail: &mut Trail<D, A>, word: &OsString) -> Result<&'static [&'static str]> {
     let command = trail.last();
     let name = word.to_string_lossy();
-    match command.commands.iter().find(|sub| *sub.name == *name) {
-        Some(sub) => {
+    let alias = |sub: &Command<D, A>| sub.aliases.iter().find(|(alias, _)| **alias == *name).map(|(_, flags)| *flags);
+    let found = command.commands.iter().find_map(|sub| {
+        let flags = if *sub.name == *name { Some(&[][..]) } else { alias(sub) };
+        flags.map(|flags| (sub, flags))
+    });
+    match found {
+        Some((sub, flags)) => {
             trail.push(sub);
-            Ok(())
+            Ok(flags)
         }
         None => Err(not_among(&name, command.commands.iter().map(|sub| sub.name)).within("command")),
     }
@@ -247,6 +258,8 @@ mod tests {
         };
         assert_eq!(run(&["-q", "config", "show", "x"]).unwrap().words, ["show", "x"]);
         assert!(run(&["config", "-q", "show", "--json"]).unwrap().quiet);
+        assert_eq!(run(&["config", "print", "x"]).unwrap().words, ["show", "x"]);
+        assert!(run(&["config", "whisper"]).unwrap().quiet);
         assert_eq!(run(&[]).unwrap().words, ["root"]);
         for (words, text, hint) in [
             (&["cnofig"][..], r#"command: "cnofig" is unknown, did you mean config?"#, "Try `nested --help`."),

@@ -56,6 +56,7 @@ pub(super) const NESTED: Command<Did, Did> = Command::new("nested", "have comman
     )])
     .flags(&[Group::new("Own", &[PORT])])
     .commands(&[Command::new("config", "work on the configuration").commands(&[Command::new("show", "print it")
+        .aliases(&[("print", &[]), ("whisper", &["quiet"])])
         .flags(&[Group::new("Output", &[Flag::switch("json", |_| ()).doc("Print JSON.")])])
         .operands(&[WORD.optional()])
         .make(|mut did| {

@@ -15,6 +15,8 @@ use crate::units;
 /// A program, or one of its sub-commands.
 pub struct Command<D: 'static, A: 'static> {
     pub(super) name: &'static str,
+    pub(super) aliases: &'static [(&'static str, &'static [&'static str])],
+    pub(super) heading: &'static str,
     pub(super) summary: &'static str,
     pub(super) about: &'static [&'static str],
     pub(super) synopsis: &'static [&'static str],
@@ -37,6 +39,8 @@ impl<D, A> Command<D, A> {
     pub const fn new(name: &'static str, summary: &'static str) -> Self {
         Command {
             name,
+            aliases: &[],
+            heading: "Commands",
             summary,
             about: &[],
             synopsis: &[],
@@ -53,6 +57,20 @@ impl<D, A> Command<D, A> {
             examples: &[],
             see_also: &[],
         }
+    }
+
+    /// Other names, each with the switches it implies. They are told on the page and not completed.
+    #[must_use]
+    pub const fn aliases(mut self, aliases: &'static [(&'static str, &'static [&'static str])]) -> Self {
+        self.aliases = aliases;
+        self
+    }
+
+    /// The heading below which the help of the program lists it.
+    #[must_use]
+    pub const fn heading(mut self, heading: &'static str) -> Self {
+        self.heading = heading;
+        self
     }
 
     /// The description, a paragraph each.
@@ -151,6 +169,19 @@ impl<D, A> Command<D, A> {
     pub const fn see_also(mut self, pages: &'static [&'static str]) -> Self {
         self.see_also = pages;
         self
+    }
+
+    /// What is said of its other names.
+    pub(super) fn also(&self) -> Option<String> {
+        let (flags, plain): (Vec<_>, Vec<_>) = self.aliases.iter().partition(|(_, flags)| !flags.is_empty());
+        let names = super::list(plain.iter().map(|(name, _)| format!("`{name}`")), "and");
+        let plain = (!plain.is_empty()).then(|| format!("Also called {names}."));
+        let flags = flags.iter().map(|(name, flags)| {
+            let flags: String = flags.iter().map(|flag| format!(" --{flag}")).collect();
+            format!("`{name}` is `{}{flags}`.", self.name)
+        });
+        let text: Vec<String> = plain.into_iter().chain(flags).collect();
+        (!text.is_empty()).then(|| text.join(" "))
     }
 }
 

@@ -268,6 +268,7 @@ impl Client {
     /// Waits for the reply to the request `id` and, with output, for its idle.
     fn exchange(&self, channel: Channel, id: &str, watch: &mut Watch<'_>) -> Result<Map<String, Value>> {
         let (mut reply, mut idle, mut stopped, mut lost) = (None, !self.subscribed, false, None);
+        let stop_it = || self.send(Channel::Control, "interrupt_request", &Interrupt { msg_id: Some(id.to_owned()) });
         let mut question: Option<(InputRequest, Incoming)> = None;
         loop {
             if let (Some(reply), true) = (&mut reply, idle) {
@@ -292,7 +293,7 @@ impl Client {
                     return Err(Error::new(Class::Interrupted, "interrupted").hint("The kernel may still be at it."));
                 }
                 stopped = true;
-                self.send(Channel::Control, "interrupt_request", &Interrupt { msg_id: Some(id.to_owned()) })?;
+                stop_it()?;
             }
             while let Some(message) = self.receive(channel)? {
                 if message.parent.msg_id == id {
@@ -301,6 +302,10 @@ impl Client {
             }
             while let Some(message) = self.receive(Channel::Iopub)? {
                 if message.parent.msg_id == id {
+                    // On its own channel the wish to stop may have overtaken the request.
+                    if stopped && message.content.get().contains("\"busy\"") {
+                        stop_it()?;
+                    }
                     idle |= self.on_iopub(&message, watch)?;
                 }
             }

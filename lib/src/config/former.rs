@@ -10,8 +10,10 @@ pub(super) struct Former {
 /// What became of it.
 #[derive(Debug)]
 pub(super) enum Fate {
-    /// Its number, with this unit, is now the key of this name in the same section.
+    /// Its value, a number with this unit, is now the key of this name in the same section, or of this path.
     Moved(&'static str, &'static str),
+    /// Its tables are now those of the section above it.
+    Up,
     /// It has no effect; why.
     Gone(&'static str),
 }
@@ -30,7 +32,18 @@ pub(super) const FORMER: &[Former] = &[
     gone("engines.lua.enable_debug", ABSENT),
     gone("engines.lua.security_level", "use security.profile"),
     gone("engines.javascript", "built without javascript"),
-    gone("providers", "model services are not in this version"),
+    Former { path: "providers.default_provider", fate: Fate::Moved("models.default", "") },
+    Former { path: "providers.providers", fate: Fate::Up },
+    Former { path: "providers.*.provider_type", fate: Fate::Moved("type", "") },
+    Former { path: "providers.*.default_model", fate: Fate::Moved("model", "") },
+    Former { path: "providers.*.endpoint", fate: Fate::Moved("base_url", "") },
+    Former { path: "providers.*.timeout_seconds", fate: Fate::Moved("timeout", "s") },
+    Former { path: "providers.*.max_retries", fate: Fate::Moved("retries", "") },
+    gone("providers.*.enabled", "a provider is used when it is named"),
+    gone("providers.*.name", "the section is its name"),
+    gone("providers.*.rate_limit", "use requests_per_minute and tokens_per_minute"),
+    gone("providers.*.retry", "use retries"),
+    gone("providers.*.temperature", "set it in the script"),
     gone("runtime", ABSENT),
     gone("runtime.max_concurrent_scripts", "a kernel runs one script at a time"),
     gone("runtime.script_timeout_seconds", "use engines.lua.timeout"),
@@ -47,7 +60,7 @@ pub(super) const FORMER: &[Former] = &[
     gone("events", ABSENT),
     gone("debug", "use the section log"),
     gone("rag", ABSENT),
-    gone("llm", "model services are not in this version"),
+    gone("llm", "use models.default, and a section providers.NAME"),
     gone("state.backend", "state is always kept in ~/.llmspell/store"),
     gone("state.enabled", DEAD),
     gone("sessions", ABSENT),
@@ -97,15 +110,43 @@ pub(super) const FORMER: &[Former] = &[
 pub(super) fn find(path: &[String]) -> (Option<&'static Former>, bool) {
     let under = |path: &[String], row: &Former| {
         let mut parts = row.path.split('.');
-        path.iter().all(|name| parts.next() == Some(name)).then(|| parts.next().is_some())
+        path.iter()
+            .all(|name| parts.next().is_some_and(|part| part == "*" || part == name))
+            .then(|| parts.next().is_some())
     };
     let row =
         (1..=path.len()).rev().find_map(|length| FORMER.iter().find(|row| under(&path[..length], row) == Some(false)));
     (row, FORMER.iter().any(|row| under(path, row) == Some(true)))
 }
 
+/// Whether v0.10 had something of its own at `path`, where names are free now.
+pub(super) fn is_taken(path: &[String]) -> bool {
+    FORMER.iter().any(|row| row.path.split('.').eq(path.iter().map(|name| &name[..])))
+}
+
+/// The key of today that an environment variable of one provider sets: `LLMSPELL_OPENAI_MODEL`, `LLMSPELL_PROVIDER_X_BASE_URL`;
+/// an empty one for a key, which stays in the environment.
+pub(super) fn provider_variable(name: &str) -> Option<(String, &'static str)> {
+    let rest = name.strip_prefix("LLMSPELL_")?;
+    let (rest, any) = rest.strip_prefix("PROVIDER_").map_or((rest, false), |rest| (rest, true));
+    const ENDS: [(&str, &str); 7] = [
+        ("_API_KEY", ""),
+        ("_BASE_URL", "base_url"),
+        ("_ENDPOINT", "base_url"),
+        ("_MODEL", "model"),
+        ("_PROVIDER_TYPE", "type"),
+        ("_TIMEOUT", "timeout"),
+        ("_MAX_RETRIES", "retries"),
+    ];
+    ENDS.iter().find_map(|(end, key)| {
+        let provider = rest.strip_suffix(end)?.to_lowercase();
+        (any || super::SERVICES.contains(&&provider[..])).then_some((provider, *key))
+    })
+}
+
 /// Environment variables of v0.10 that set a key of today.
 pub(super) const VARIABLES: &[(&str, &str)] = &[
+    ("LLMSPELL_MODEL", "models.default"),
     ("LLMSPELL_ENGINE", "default_engine"),
     ("LLMSPELL_TOOLS_ALLOWED_PATHS", "tools.file_operations.allowed_paths"),
     ("LLMSPELL_TOOLS_MAX_FILE_SIZE", "tools.file_operations.max_file_size"),
@@ -127,9 +168,6 @@ pub(super) const GONE_VARIABLES: &[(&str, &str)] = &[
     ("LLMSPELL_EVENTS_", ABSENT),
     ("LLMSPELL_RAG_", ABSENT),
     ("LLMSPELL_DEBUG", "use LLMSPELL_LOG_LEVEL"),
-    ("LLMSPELL_PROVIDER_", ABSENT),
-    ("LLMSPELL_OPENAI_", ABSENT),
-    ("LLMSPELL_ANTHROPIC_", ABSENT),
     ("LLMSPELL_TOOLS_", ABSENT),
     ("LLMSPELL_NETWORK_", ABSENT),
     ("LLMSPELL_WEB_", ABSENT),
@@ -165,11 +203,23 @@ mod tests {
     }
 
     #[test]
+    fn variables_of_one_provider_name_it() {
+        let of = |name: &str| provider_variable(name);
+        assert_eq!(of("LLMSPELL_OPENAI_MODEL"), Some(("openai".into(), "model")));
+        assert_eq!(of("LLMSPELL_PROVIDER_MINE_BASE_URL"), Some(("mine".into(), "base_url")));
+        assert_eq!(of("LLMSPELL_ANTHROPIC_API_KEY"), Some(("anthropic".into(), "")));
+        assert_eq!((of("LLMSPELL_MINE_MODEL"), of("LLMSPELL_LOG_LEVEL")), (None, None));
+    }
+
+    #[test]
     fn the_longest_row_counts() {
         let row = |path: &str| find(&keys::split(path)).0.map(|row| row.path);
         assert_eq!(row("runtime.security.allow_file_access"), Some("runtime.security.allow_file_access"));
         assert_eq!(row("runtime.security.else"), Some("runtime.security"));
-        assert_eq!(row("providers.openai.api_key"), Some("providers"));
+        assert_eq!(row("providers.openai.api_key"), None);
+        assert_eq!(row("providers.openai.retry.max_delay_ms"), Some("providers.*.retry"));
+        assert!(keys::find(&keys::split("providers.openai.api_key")).is_some());
+        assert!(keys::find(&keys::split("providers.providers.x.model")).is_none());
         assert_eq!(row("kernel.tools"), None);
     }
 }

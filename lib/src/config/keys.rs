@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use toml::{Table, Value};
 
-use super::Config;
+use super::{Config, former};
 
 /// One key of the configuration.
 #[derive(Debug)]
@@ -42,6 +42,7 @@ pub(super) struct Key {
 pub(super) enum Kind {
     Bool,
     Integer,
+    Number,
     Text,
     List,
     /// A table whose keys the user chooses.
@@ -68,13 +69,24 @@ pub(super) static KEYS: LazyLock<(Vec<Section>, Vec<Key>)> = LazyLock::new(|| {
 fn collect(prefix: &str, schema: &Json, defaults: &Value, sections: &mut Vec<Section>, keys: &mut Vec<Key>) {
     let Some(properties) = schema["properties"].as_object() else { return };
     let path = |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
-    let is_section = |schema: &Json| schema["properties"].is_object();
+    // A table of sections whose names the user chooses stands for one of them, called `*`.
+    let any = |schema: &Json| schema["additionalProperties"]["properties"].is_object();
+    let is_section = |schema: &Json| schema["properties"].is_object() || any(schema);
     for (name, schema) in properties.iter().filter(|(_, schema)| !is_section(schema)) {
         keys.push(key(path(name), schema, defaults.get(name).cloned()));
     }
     for (name, schema) in properties.iter().filter(|(_, schema)| is_section(schema)) {
-        sections.push(Section { path: path(name), doc: doc(schema) });
         let none = Value::Table(Table::new());
+        if any(schema) {
+            let path = path(name) + ".*";
+            sections.push(Section { path: path.clone(), doc: doc(schema) });
+            let one = &schema["additionalProperties"];
+            // What each has where nothing is said.
+            let defaults = Value::try_from(super::Provider::default()).unwrap_or_else(|_| none.clone());
+            collect(&path, one, &defaults, sections, keys);
+            continue;
+        }
+        sections.push(Section { path: path(name), doc: doc(schema) });
         collect(&path(name), schema, defaults.get(name).unwrap_or(&none), sections, keys);
     }
 }
@@ -88,6 +100,7 @@ fn key(path: String, schema: &Json, default: Option<Value>) -> Key {
     let kind = match schema["type"].as_str().or_else(|| schema["type"][0].as_str()) {
         Some("boolean") => Kind::Bool,
         Some("integer") => Kind::Integer,
+        Some("number") => Kind::Number,
         Some("array") => Kind::List,
         Some("object") => Kind::Map,
         _ => Kind::Text,
@@ -95,7 +108,8 @@ fn key(path: String, schema: &Json, default: Option<Value>) -> Key {
     // Of a map, what counts is what its values may be.
     let value = if kind == Kind::Map { &schema["additionalProperties"] } else { schema };
     let choices = choices(value);
-    let range = (value["minimum"].as_i64(), value["maximum"].as_i64());
+    let bound = |name: &str| value[name].as_i64().or_else(|| Some(value[name].as_f64()? as i64));
+    let range = (bound("minimum"), bound("maximum"));
     let noun = text("x-noun").unwrap_or_else(|| match kind {
         _ if !choices.is_empty() => match &choices[..] {
             [only] => format!("{only:?}"),
@@ -106,6 +120,10 @@ fn key(path: String, schema: &Json, default: Option<Value>) -> Key {
             (Some(min), Some(max)) => format!("a whole number from {min} to {max}"),
             (Some(min), None) => format!("a whole number from {min}"),
             _ => "a whole number".into(),
+        },
+        Kind::Number => match range {
+            (Some(min), _) => format!("a number from {min}"),
+            _ => "a number".into(),
         },
         Kind::List => "a list of texts".into(),
         Kind::Text | Kind::Map => match schema["format"].as_str() {
@@ -151,6 +169,11 @@ impl Key {
         self.path.rsplit_once('.').map_or(&self.path, |(_, name)| name)
     }
 
+    /// Whether it stands in a section whose name the user chooses.
+    pub(super) fn is_of_any(&self) -> bool {
+        self.path.contains(".*.")
+    }
+
     /// A value as it could be written in a file, if not every value is obvious.
     pub(super) fn example(&self) -> Option<String> {
         let like = self.like.as_ref()?;
@@ -159,7 +182,8 @@ impl Key {
 
     /// The environment variable that sets it; none for maps.
     pub(super) fn variable(&self) -> Option<String> {
-        (self.kind != Kind::Map).then(|| format!("LLMSPELL_{}", self.path.replace('.', "_").to_uppercase()))
+        (self.kind != Kind::Map && !self.is_of_any())
+            .then(|| format!("LLMSPELL_{}", self.path.replace('.', "_").to_uppercase()))
     }
 
     /// Whether `value` may stand at `path`, which is this key or an entry of this map.
@@ -171,8 +195,9 @@ impl Key {
             .iter()
             .rev()
             .fold(value.clone(), |value, name| Value::Table(Table::from_iter([(name.clone(), value)])));
-        let in_range = value.as_integer().is_none_or(|number| {
-            self.range.0.is_none_or(|min| number >= min) && self.range.1.is_none_or(|max| number <= max)
+        let number = value.as_integer().map(|number| number as f64).or_else(|| value.as_float());
+        let in_range = number.is_none_or(|number| {
+            self.range.0.is_none_or(|min| number >= min as f64) && self.range.1.is_none_or(|max| number <= max as f64)
         });
         let enough = value.as_array().is_none_or(|items| items.len() as u64 >= self.fewest.unwrap_or(0));
         let known =
@@ -192,6 +217,7 @@ impl Key {
         let value = match self.kind {
             Kind::Bool => text.parse().ok().map(Value::Boolean),
             Kind::Integer => text.trim().parse().ok().map(Value::Integer),
+            Kind::Number => text.trim().parse().ok().filter(|number: &f64| number.is_finite()).map(Value::Float),
             Kind::List => {
                 let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
                 Some(Value::Array(parts.map(|part| Value::String(part.to_owned())).collect()))
@@ -226,30 +252,38 @@ pub(super) enum Node {
 
 /// What `path` names, if anything.
 pub(super) fn find(path: &[String]) -> Option<Node> {
-    let (joined, parent) = (joined(path), path.split_last().and_then(|(_, parent)| joined(parent)));
     let (sections, keys) = &*KEYS;
-    if path.is_empty() || sections.iter().any(|section| Some(&section.path) == joined.as_ref()) {
+    if path.is_empty() || sections.iter().any(|section| fits(&section.path, path) || begins(&section.path, path)) {
         return Some(Node::Section);
     }
-    if let Some(key) = keys.iter().find(|key| Some(&key.path) == joined.as_ref()) {
+    if let Some(key) = keys.iter().find(|key| fits(&key.path, path)) {
         return Some(if key.kind == Kind::Map { Node::Map } else { Node::Key(key) });
     }
-    keys.iter().find(|key| key.kind == Kind::Map && Some(&key.path) == parent.as_ref()).map(Node::Key)
+    let (_, parent) = path.split_last()?;
+    keys.iter().find(|key| key.kind == Kind::Map && fits(&key.path, parent)).map(Node::Key)
 }
 
-/// `a.b`; none when a part itself holds a dot, as no key of ours does.
-fn joined(path: &[String]) -> Option<String> {
-    path.iter().all(|name| !name.contains('.')).then(|| path.join("."))
+/// Whether `path` is what `pattern` names; its `*` is any name that v0.10 did not use for something else.
+pub(super) fn fits(pattern: &str, path: &[String]) -> bool {
+    let mut names = pattern.split('.');
+    path.iter().enumerate().all(|(at, name)| match names.next() {
+        Some("*") => !former::is_taken(&path[..=at]),
+        known => known == Some(name),
+    }) && names.next().is_none()
+}
+
+/// Whether `path` is what stands before the `*` of `pattern`.
+fn begins(pattern: &str, path: &[String]) -> bool {
+    pattern.strip_suffix(".*").is_some_and(|pattern| fits(pattern, path))
 }
 
 /// The key or section a user may have meant by `path`: one of that name elsewhere, else a neighbour of a similar name.
 pub(super) fn nearest(path: &[String]) -> Option<String> {
     let (name, section) = path.split_last()?;
-    let section = section.join(".");
     let (sections, keys) = &*KEYS;
     let paths = || keys.iter().map(|key| &key.path[..]).chain(sections.iter().map(|section| &section.path[..]));
     let inside = paths().filter_map(|path| match path.rsplit_once('.') {
-        Some((parent, name)) => (parent == section).then_some(name),
+        Some((parent, name)) => fits(parent, section).then_some(name).filter(|name| *name != "*"),
         None => section.is_empty().then_some(path),
     });
     let elsewhere = paths().find(|path| path.rsplit('.').next() == Some(name));
@@ -260,6 +294,14 @@ pub(super) fn nearest(path: &[String]) -> Option<String> {
 pub(super) fn is_secret(path: &[String]) -> bool {
     let is_secret = |name: &String| {
         let name = name.to_lowercase().replace('-', "_");
+        // They tell where a key is.
+        if ["api_key_env", "api_key_file", "api_key_command"].contains(&&name[..]) {
+            return false;
+        }
+        // Not a token that is secret.
+        if ["max_tokens", "tokens_per_minute", "max_tokens_per_run"].contains(&&name[..]) {
+            return false;
+        }
         ["api_key", "apikey", "password", "token", "secret", "authorization", "cookie"]
             .iter()
             .any(|word| name.contains(word))

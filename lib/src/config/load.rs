@@ -161,6 +161,9 @@ pub(super) fn merge(old: &Config, new: &Config) -> (Config, Changes) {
             _ => changes.waiting.push(key.path.clone()),
         }
     }
+    if old.providers != new.providers {
+        changes.waiting.push("providers".into());
+    }
     (Config::deserialize(Value::Table(table)).unwrap_or_else(|_| old.clone()), changes)
 }
 
@@ -351,13 +354,28 @@ impl<'a> Layers<'a> {
         vars.sort_by_key(|(name, _)| (by_name(name).is_some(), name));
         for (name, text) in vars {
             let Some(key) = by_name(name).or_else(|| by_old_name(name)) else {
-                self.stranger(name);
+                match former::provider_variable(name) {
+                    Some((provider, key)) => self.provider(name, provider, key, text),
+                    None => self.stranger(name),
+                }
                 continue;
             };
             match key.parse(text) {
                 Ok(value) => self.put(key, &keys::split(&key.path), value, Origin::Env(name.clone()), &sources.dir),
                 Err(text) => self.problems.push(Problem::new(format!("environment {name}"), None, text)),
             }
+        }
+    }
+
+    /// A variable of one provider.
+    fn provider(&mut self, name: &str, provider: String, key: &str, text: &str) {
+        let path = ["providers".to_owned(), provider, key.to_owned()];
+        // Keys stay where they are until they are used.
+        let Some(Node::Key(key)) = keys::find(&path).filter(|_| !key.is_empty()) else { return };
+        let base = &self.sources.dir;
+        match key.parse(text) {
+            Ok(value) => self.put(key, &path, value, Origin::Env(name.to_owned()), base),
+            Err(text) => self.problems.push(Problem::new(format!("environment {name}"), None, text)),
         }
     }
 
@@ -604,22 +622,61 @@ pub(super) mod tests {
     #[test]
     fn old_keys_warn_once_and_do_not_stop() {
         let (_dir, sources) = fresh();
-        let text = "[engines.lua]\ntimeout_ms = 1500\n[providers.openai]\napi_key = 'k'\n[providers.b]\n[runtime.security]\nallow_file_access = true";
+        let text = "[engines.lua]\ntimeout_ms = 1500\n[providers]\ndefault_provider = 'openai'\n[providers.providers.openai]\nprovider_type = 'openai'\ndefault_model = 'gpt-x'\ntimeout_seconds = 30\nmax_retries = 3\n[providers.providers.openai.retry]\nmax_delay_ms = 1\n[runtime.security]\nallow_file_access = true";
         fs::write(&sources.system, text).unwrap();
-        fs::write(sources.home.config_file(), "[providers.openai]").unwrap();
+        fs::write(sources.home.config_file(), "[providers.openai]\nheaders = { X-Title = 't' }").unwrap();
         let loaded = Config::load(&sources).unwrap();
-        assert_eq!(loaded.warnings.len(), 3, "{:?}", loaded.warnings);
+        assert_eq!(loaded.warnings.len(), 9, "{:?}", loaded.warnings);
         assert!(
             loaded.warnings.iter().any(|w| w.ends_with(":2: engines.lua.timeout_ms: now called timeout = \"1500ms\"")),
             "{:?}",
             loaded.warnings
         );
         assert!(
-            loaded.warnings.iter().any(|w| w.ends_with(":3: providers: model services are not in this version")),
+            loaded
+                .warnings
+                .iter()
+                .any(|w| w.ends_with(":5: providers.providers: its sections are now called providers.NAME")),
             "{:?}",
             loaded.warnings
         );
+        assert_eq!(loaded.config.models.default.as_deref(), Some("openai"));
+        let provider = &loaded.config.providers["openai"];
+        assert_eq!((provider.r#type.as_deref(), provider.model.as_deref()), (Some("openai"), Some("gpt-x")));
+        assert_eq!((provider.timeout, provider.retries), (Some(Duration::from_secs(30)), Some(3)));
+        assert_eq!(provider.headers["X-Title"], "t");
         assert_eq!(loaded.config.engines.lua.timeout, Duration::from_millis(1500));
+    }
+
+    #[test]
+    fn providers_have_names_of_ones_own() {
+        let (_dir, mut sources) = fresh();
+        fs::write(
+            sources.home.config_file(),
+            "[providers.mine]\nbase_url = 'http://127.0.0.1:1/v1'\napi_key = 'sesame-open'\napi_key_env = 'MINE'",
+        )
+        .unwrap();
+        project(
+            &sources,
+            "models.default = 'mine/x'\nproviders.mine.model = 'y'\nproviders.mine.base_url = 'https://evil'",
+        );
+        sources.env.push(("LLMSPELL_OPENAI_MODEL".into(), "gpt".into()));
+        sources.env.push(("LLMSPELL_OPENAI_API_KEY".into(), "k".into()));
+        sources.env.push(("LLMSPELL_MODELS_MAX_COST".into(), "0.5".into()));
+        let loaded = Config::load(&sources).unwrap();
+        assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
+        assert!(loaded.warnings[0].contains("providers.mine.base_url: not taken"), "{:?}", loaded.warnings);
+        let mine = &loaded.config.providers["mine"];
+        assert_eq!((mine.model.as_deref(), mine.base_url.as_deref()), (Some("y"), Some("http://127.0.0.1:1/v1")));
+        assert_eq!(loaded.config.models.max_cost, 0.5);
+        assert_eq!(loaded.origin("providers.openai.model").to_string(), "env LLMSPELL_OPENAI_MODEL");
+        let shown = super::super::commands::show(&loaded, None, false).unwrap();
+        assert!(shown.contains("\nmodel = \"y\"  # ./llmspell.toml:2\n"), "{shown}");
+        assert!(shown.contains("api_key = \"<redacted>\"") && !shown.contains("sesame"), "{shown}");
+        assert!(shown.contains("api_key_env = \"MINE\""), "{shown}");
+        assert_eq!(loaded.config.secrets().collect::<Vec<_>>(), ["sesame-open"]);
+        let error = Config::load(&Sources { env: vec![("LLMSPELL_MODELS_MAX_COST".into(), "-1".into())], ..sources });
+        assert!(error.unwrap_err().to_string().ends_with("-1.0 is not a number from 0"));
     }
 
     #[test]
@@ -696,8 +753,9 @@ pub(super) mod tests {
         for key in KEYS.1.iter().filter(|key| key.kind != Kind::Map) {
             let value =
                 key.default.clone().or_else(|| key.like.as_deref().and_then(|like| key.parse(like).ok())).unwrap();
-            sources.flags = vec![(key.path.clone(), value, "--x".into())];
-            assert_eq!(Config::load(&sources).unwrap().origin(&key.path), Origin::Flag("--x".into()));
+            let path = key.path.replace('*', "x");
+            sources.flags = vec![(path.clone(), value, "--x".into())];
+            assert_eq!(Config::load(&sources).unwrap().origin(&path), Origin::Flag("--x".into()));
         }
     }
 }

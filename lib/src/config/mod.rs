@@ -10,10 +10,12 @@ mod flags;
 mod former;
 mod keys;
 mod load;
+mod models;
 mod read;
 pub mod reference;
 mod text;
 mod trust;
+mod view;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -24,8 +26,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use load::{Changes, Loaded, Origin, Sources};
+pub use models::{Models, Provider, SERVICES};
 pub use read::Problem;
 pub use trust::{State as Trust, trust};
+pub use view::{known, view};
 
 use crate::home::{self, Home};
 use crate::security::{Grants, Profile};
@@ -58,6 +62,10 @@ pub struct Config {
     pub log: Log,
     /// What scripts, agents and workflows remember.
     pub state: State,
+    /// Models: which are asked, and what it may cost.
+    pub models: Models,
+    /// A model service or server, by a name of your own. Services that are known need no section.
+    pub providers: BTreeMap<String, Provider>,
     /// Tools.
     pub tools: Tools,
 }
@@ -72,6 +80,8 @@ impl Default for Config {
             daemon: Daemon::default(),
             log: Log::default(),
             state: State::default(),
+            models: Models::default(),
+            providers: BTreeMap::new(),
             tools: Tools::default(),
         }
     }
@@ -682,8 +692,13 @@ impl Config {
 
     /// Values that must not be shown, for `log::hide`.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
-        let headers = self.tools.http_request.default_headers.iter();
-        headers.filter(|(name, _)| keys::is_secret(std::slice::from_ref(name))).map(|(_, value)| &value[..])
+        let providers = self.providers.values();
+        let keys = providers.clone().filter_map(|provider| provider.api_key.as_deref());
+        let theirs = providers.flat_map(|provider| &provider.headers);
+        let headers = self.tools.http_request.default_headers.iter().chain(theirs);
+        let headers =
+            headers.filter(|(name, _)| keys::is_secret(std::slice::from_ref(name))).map(|(_, value)| &value[..]);
+        keys.chain(headers)
     }
 
     /// What is in no root: our own folders, and unless everything is allowed the places where others keep their keys.

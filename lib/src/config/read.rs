@@ -141,6 +141,11 @@ impl Reader<'_> {
             }
             (None, inner) => {
                 let (row, on_the_way) = former::find(path);
+                if let (Some(Former { fate: Fate::Up, .. }), DeValue::Table(table)) = (row, inner) {
+                    self.found.dropped.push(Dropped { path: path.clone(), line, row, value: None, spans: Vec::new() });
+                    let mut above = path[..path.len() - 1].to_vec();
+                    return self.table(table, &mut above);
+                }
                 if let (true, DeValue::Table(table)) = (on_the_way, inner) {
                     return self.table(table, path);
                 }
@@ -183,10 +188,15 @@ impl Dropped {
     pub(super) fn note(&self) -> Option<String> {
         Some(match &self.row?.fate {
             Fate::Gone(why) => format!("{}: {why}", keys::dotted(&self.path)),
-            Fate::Moved(name, _) => {
-                let (new, value) = self.moved()?;
-                let value = value.map_or_else(String::new, |value| format!(" = {value}"));
-                format!("{}: now called {}{value}", keys::dotted(&self.path), new.last().map_or(*name, |n| n))
+            Fate::Up => {
+                let above = keys::dotted(&self.path[..self.path.len() - 1]);
+                format!("{}: its sections are now called {above}.NAME", keys::dotted(&self.path))
+            }
+            Fate::Moved(name, unit) => {
+                let (_, value) = self.moved()?;
+                // Only what changed with its name.
+                let value = value.filter(|_| !unit.is_empty()).map_or_else(String::new, |value| format!(" = {value}"));
+                format!("{}: now called {name}{value}", keys::dotted(&self.path))
             }
         })
     }
@@ -195,9 +205,15 @@ impl Dropped {
     pub(super) fn moved(&self) -> Option<(Vec<String>, Option<Value>)> {
         let Fate::Moved(name, unit) = &self.row?.fate else { return None };
         let mut path = self.path.clone();
-        *path.last_mut()? = (*name).to_owned();
-        let number = self.value.as_ref().and_then(Value::as_integer);
-        Some((path, number.map(|number| Value::String(format!("{number}{unit}")))))
+        match name.contains('.') {
+            true => path = keys::split(name),
+            false => *path.last_mut()? = (*name).to_owned(),
+        }
+        let value = match self.value.clone() {
+            Some(Value::Integer(number)) if !unit.is_empty() => Some(Value::String(format!("{number}{unit}"))),
+            value => value,
+        };
+        Some((path, value))
     }
 }
 

@@ -60,6 +60,19 @@ for
 .BR kernel.tools.tool_timeout .
 The items of a list are separated by commas.
 An empty variable counts as unset.
+.B LLMSPELL_MODEL
+is short for
+.BR LLMSPELL_MODELS_DEFAULT .
+Of a provider,
+.BI LLMSPELL_ NAME _BASE_URL\fR,
+.BI LLMSPELL_ NAME _MODEL\fR,
+.BI LLMSPELL_ NAME _TIMEOUT
+and
+.BI LLMSPELL_ NAME _MAX_RETRIES
+set the keys of its section, for a name of one's own with
+.B LLMSPELL_PROVIDER_
+at the beginning.
+.PP
 Of version 0.10,
 .BR LLMSPELL_ENGINE ", " LLMSPELL_TOOLS_ALLOWED_PATHS ", " LLMSPELL_TOOLS_MAX_FILE_SIZE
 and
@@ -68,6 +81,33 @@ still set
 .BR default_engine ", " tools.file_operations.allowed_paths ", " tools.file_operations.max_file_size
 and
 .BR tools.http_request.timeout_seconds .
+.SH KEYS OF SERVICES
+A key is looked for when the model is asked, in this order:
+.IP 1. 3
+.IR api_key_env ,
+.IR api_key_file ,
+.I api_key_command
+and
+.I api_key
+of its section
+.IP 2. 3
+the environment:
+.BI LLMSPELL_ NAME _API_KEY
+and the service's own variable, such as
+.B OPENAI_API_KEY
+.IP 3. 3
+the credential
+.IB NAME -api-key
+of a systemd service with
+.BI LoadCredential= NAME -api-key:FILE
+.IP 4. 3
+.IR ~/.llmspell/keys.toml ,
+which
+.B llmspell\-kernel keys set
+.I NAME
+writes
+.PP
+No program shows a key.
 .SH TRUST
 Somebody else may have written a project's
 .IR ./llmspell.toml .
@@ -113,7 +153,7 @@ pub fn page() -> String {
     for section in sections {
         let mut keys = keys.iter().filter(|key| key.section() == section.path).peekable();
         if keys.peek().is_some() {
-            let _ = write!(page, ".SS [{}]\n{}\n", escape(&section.path), prose(&section.doc));
+            let _ = write!(page, ".SS [{}]\n{}\n", escape(&section.path.replace('*', "NAME")), prose(&section.doc));
             keys.for_each(|key| entry(key, &mut page));
         }
     }

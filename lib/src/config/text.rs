@@ -57,6 +57,24 @@ pub(super) mod duration {
     }
 }
 
+/// As `duration`, where nothing may be set.
+pub(super) mod some_duration {
+    use std::time::Duration;
+
+    use super::{Deserializer, Result};
+
+    pub(in crate::config) fn serialize<S: serde::Serializer>(time: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => super::duration::serialize(time, s),
+            None => s.serialize_none(),
+        }
+    }
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
+        super::duration::deserialize(d).map(Some)
+    }
+}
+
 /// `"10MB"` or a number of bytes.
 pub(super) mod size {
     use super::{Deserializer, Measure, Result};

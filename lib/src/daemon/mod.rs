@@ -42,17 +42,63 @@ pub fn jupyter_parent() -> Option<OwnedFd> {
     rustix::process::pidfd_open(parent, rustix::process::PidfdFlags::NONBLOCK).ok()
 }
 
-/// Takes away what a library made of `signal`: it does again what it does by default, until [`signal_fd`] is asked for it.
+/// Takes `signal` over from a library that has just caught it: the library gets it only while `is_theirs` says so, which is
+/// asked in the signal handler and may use nothing but atomics.
 ///
 /// # Errors
 /// `System` for what is no signal.
 #[expect(unsafe_code, reason = "no safe crate takes a foreign handler away")]
-pub fn default_action(signal: i32) -> Result<()> {
-    // SAFETY: the default action is no function of ours.
-    if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
-        return Err(Error::system(format!("signal {signal}"), std::io::Error::last_os_error()));
+pub fn share_signal(signal: i32, is_theirs: fn() -> bool) -> Result<()> {
+    let failed = |error| Error::system(format!("signal {signal}"), error);
+    // SAFETY: an action is plain data, which is asked for and replaced by the default one.
+    let theirs = unsafe {
+        let mut action = std::mem::zeroed::<libc::sigaction>();
+        if libc::sigaction(signal, std::ptr::null(), &raw mut action) != 0
+            || libc::signal(signal, libc::SIG_DFL) == libc::SIG_ERR
+        {
+            return Err(failed(std::io::Error::last_os_error()));
+        }
+        let is_function = action.sa_flags & libc::SA_SIGINFO == 0
+            && action.sa_sigaction != libc::SIG_DFL
+            && action.sa_sigaction != libc::SIG_IGN;
+        // SAFETY: then it is a handler of this type.
+        is_function.then(|| std::mem::transmute::<libc::sighandler_t, extern "C" fn(libc::c_int)>(action.sa_sigaction))
+    };
+    let handler = move || {
+        if let (true, Some(theirs)) = (is_theirs(), theirs) {
+            theirs(signal);
+        }
+    };
+    // SAFETY: `is_theirs` is safe in a handler by contract, and the other function is one.
+    unsafe { signal_hook::low_level::register(signal, handler) }.map(drop).map_err(failed)
+}
+
+/// Has the handler of `signal` end a wait in a system call.
+///
+/// # Errors
+/// What the system says of something that is no signal.
+#[expect(unsafe_code, reason = "no safe crate changes the flags of a handler")]
+pub fn no_restart(signal: i32) -> std::io::Result<()> {
+    // SAFETY: asks for the handler as it is and sets it again with one flag less.
+    let done = unsafe {
+        let mut action = std::mem::zeroed::<libc::sigaction>();
+        let asked = libc::sigaction(signal, std::ptr::null(), &raw mut action);
+        action.sa_flags &= !libc::SA_RESTART;
+        if asked == 0 { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) } else { asked }
+    };
+    if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// From here on this thread leaves `signal` to the others.
+#[expect(unsafe_code, reason = "no safe crate has signal masks")]
+pub fn leave_signal(signal: i32) {
+    // SAFETY: a signal set is plain data that `sigemptyset` initialises.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, signal);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
     }
-    Ok(())
 }
 
 /// Raises the soft limit of open files to the hard one: every client takes several.

@@ -188,6 +188,12 @@ pub trait Output: Send + Sync {
     /// `Denied` when this requester cannot be asked.
     fn input(&self, prompt: &str, password: bool) -> Result<Option<String>>;
 
+    /// Whether the script is to stop although it has hardly begun: whoever wants to stop it may have been too early for its
+    /// [`Interrupter`].
+    fn is_stopped(&self) -> bool {
+        false
+    }
+
     /// Sends a message of a comm to the other end.
     ///
     /// # Errors
@@ -320,6 +326,14 @@ pub struct Excerpt {
     pub line: usize,
     /// The lines.
     pub lines: Vec<String>,
+}
+
+impl Excerpt {
+    /// The line that is meant.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        self.lines.get(self.line - self.first).map_or("", String::as_str)
+    }
 }
 
 impl ScriptError {

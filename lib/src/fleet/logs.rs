@@ -1,15 +1,16 @@
 //! The logs of many kernels as one: their lines in order of time, chosen by age, level and text, followed as they grow,
 //! also over rotation, removal and truncation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use flate2::read::MultiGzDecoder;
 use regex_lite::Regex;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify;
@@ -235,8 +236,13 @@ impl Source {
                 break;
             }
             let Some((mut file, _)) = open(&path)? else { continue };
-            let size = file.metadata().map_or(0, |meta| meta.len());
-            let (mut lines, _) = self.tail(&mut file, size, count - found.len(), filter)?;
+            let left = count - found.len();
+            let mut lines = if path.extension().is_some_and(|end| end == "gz") {
+                self.unpacked(file, left, filter)
+            } else {
+                let size = file.metadata().map_or(0, |meta| meta.len());
+                self.tail(&mut file, size, left, filter)?.0
+            };
             // Files in order of time: nothing before this one can be younger.
             let done = lines.is_empty() && filter.since.is_some();
             lines.append(&mut found);
@@ -248,17 +254,34 @@ impl Source {
         Ok(found)
     }
 
-    /// What was rotated away and is not compressed, the latest first.
+    /// The last `count` lines of a compressed file that fit; of one that is damaged what can be read.
+    fn unpacked(&self, file: File, count: usize, filter: &Filter) -> Vec<Line> {
+        let mut text = BufReader::new(MultiGzDecoder::new(file));
+        let (mut lines, mut last, mut line) = (VecDeque::new(), (None, None), Vec::new());
+        while (&mut text).take(LONGEST as u64).read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+            lines.extend(line_of(&self.id, &line, &mut last, filter));
+            if lines.len() > count {
+                lines.pop_front();
+            }
+            line.clear();
+        }
+        lines.into()
+    }
+
+    /// What was rotated away, the latest first.
     fn older(&self) -> Vec<PathBuf> {
         let Some(entries) = self.path.parent().and_then(|dir| fs::read_dir(dir).ok()) else { return Vec::new() };
         let mut paths: Vec<PathBuf> = entries
             .filter_map(|entry| {
                 let name = entry.ok()?.file_name().into_string().ok()?;
-                let middle = name.strip_prefix(&self.id)?.strip_prefix('.')?.strip_suffix(".log")?;
-                (is_stamped(&format!(".{middle}")) && middle.len() <= 24).then(|| self.path.with_file_name(name))
+                let whole = name.strip_suffix(".gz").unwrap_or(&name);
+                let middle = whole.strip_prefix(&self.id)?.strip_prefix('.')?.strip_suffix(".log")?;
+                (is_stamped(&format!(".{middle}")) && middle.len() <= 24).then(|| self.path.with_file_name(&name))
             })
             .collect();
         paths.sort();
+        // One that is just being compressed is there twice.
+        paths.dedup_by(|packed, plain| packed.with_extension("") == *plain);
         paths.reverse();
         paths
     }

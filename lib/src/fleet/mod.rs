@@ -5,6 +5,8 @@
 //! kernel/ID.pid, ID.json   what a kernel writes of itself: its number, identity and addresses
 //! fleet/lock               held while names and ports are given out
 //! fleet/claim/ID           held while ID is being started or stopped
+//! fleet/group/NAME     held while a group or, as @NAME, a fleet of a file is changed
+//! fleet/kept/ID.json   the addresses of a kernel that is ended and started again
 //! fleet/wanted/ID.json     what the user wants: written by commands of the user only
 //! fleet/state/ID.json      what happened: restarts, causes, the next attempt
 //! ```
@@ -15,12 +17,15 @@ mod export;
 mod launch;
 mod limits;
 mod process;
+mod restart;
 mod spawn;
 mod stop;
 mod sys;
 mod survey;
 mod wanted;
 
+pub mod apply;
+pub mod desired;
 pub mod logs;
 pub mod metrics;
 pub mod probe;
@@ -34,7 +39,8 @@ pub use export::service;
 pub use launch::{Launch, Ready};
 pub use limits::Enforced;
 pub use process::{Here, Process, Standing};
-pub use spawn::{Order, Spawned, restart, spawn};
+pub use restart::restart;
+pub use spawn::{Order, Spawned, spawn};
 pub use stop::{End, stop};
 pub use survey::{Condition, Kernel, choose, survey};
 pub use wanted::{Claim, Lock, Policy, SCHEMA, State, Wanted};

@@ -1,25 +1,22 @@
-//! Ordering kernels and starting them, many at a time; starting one again with its ports and its key.
+//! Ordering kernels and starting them, many at a time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::TcpListener;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::launch::{Launch, Ready};
-use super::process::{Here, timespec, wait_any};
-use super::stop::{self, End};
+use super::process::{Here, timespec};
+use super::stop;
 use super::survey::{Condition, Kernel, survey};
 use super::wanted::{Claim, Lock, Policy, SCHEMA, State, Wanted, changes, digest, drain, forget, is_unwanted, now};
 use super::{Enforced, FIRST_PORT};
-use crate::client::Program;
 use crate::error::{Class, Error, Result};
 use crate::home::{Home, check_id};
-use crate::protocol::connection::{Channel, Connection};
+use crate::protocol::connection::Channel;
 
 /// Kernels that are on their way at one time.
 const AT_ONCE: usize = 16;
@@ -37,7 +34,7 @@ pub struct Order {
     pub name: Option<String>,
     /// The first shell port; absent: a free one from 9555 on.
     pub port: Option<u16>,
-    /// How many; 0 is 1.
+    /// How many of a group; 0: one that is of no group.
     pub count: usize,
     /// When they are started again.
     pub restart: Policy,
@@ -80,8 +77,9 @@ struct Ordered {
 /// # Errors
 /// What makes starting any of them pointless: a configuration that is not there, a name that is taken. Nothing was
 /// started then.
-pub fn spawn(home: &Home, here: &Here, order: &Order, on: &mut dyn FnMut(&str, &Result<Spawned>)) -> Result<()> {
-    let config = order.config.as_deref().map(|path| find_config(home, path)).transpose()?;
+pub fn spawn(home: &Home, here: &Here, order: &Order, on: &mut dyn FnMut(&str, Result<Spawned>)) -> Result<()> {
+    let folder = std::env::current_dir().map_err(|e| Error::system("working folder", e))?;
+    let config = order.config.as_deref().map(|path| find_config(home, &folder, path)).transpose()?;
     let config_digest = config.as_deref().map(digest).transpose()?;
     if !order.workdir.is_dir() {
         return Err(Error::new(Class::NotFound, format!("--workdir: {}: no such folder", order.workdir.display())));
@@ -101,9 +99,9 @@ pub fn spawn(home: &Home, here: &Here, order: &Order, on: &mut dyn FnMut(&str, &
                 }
                 None => ports.next()?,
             };
-            let id = match (&order.name, count) {
+            let id = match (&order.name, order.count) {
                 (None, _) => format!("kernel-{port}"),
-                (Some(name), 1) => name.clone(),
+                (Some(name), 0) => name.clone(),
                 (Some(name), _) => numbered(name, &all, &queue),
             };
             check_id(&id)?;
@@ -111,7 +109,8 @@ pub fn spawn(home: &Home, here: &Here, order: &Order, on: &mut dyn FnMut(&str, &
                 schema_version: SCHEMA,
                 id,
                 run: true,
-                group: order.name.clone().filter(|_| count > 1),
+                group: order.name.clone().filter(|_| order.count > 0),
+                fleet: None,
                 port,
                 config: config.clone(),
                 config_digest: config_digest.clone(),
@@ -162,14 +161,14 @@ fn numbered(name: &str, all: &[Kernel], queue: &VecDeque<Ordered>) -> String {
     (1..).map(|number| format!("{name}-{number}")).find(|id| !taken(id)).unwrap_or_default()
 }
 
-/// A configuration as users name it: from where they are, else among those of the units.
-fn find_config(home: &Home, path: &Path) -> Result<PathBuf> {
-    let here = crate::client::absolute(path)?;
+/// A configuration as users name it: from `folder`, else among those of the units.
+pub(super) fn find_config(home: &Home, folder: &Path, path: &Path) -> Result<PathBuf> {
+    let here = crate::client::absolute(&folder.join(path))?;
     let kept = home.root().join("kernels").join(path);
     match [here, kept].into_iter().find(|path| path.is_file()) {
         Some(found) => Ok(found),
         None => Err(Error::new(Class::NotFound, format!("configuration {}: no such file", path.display()))
-            .hint(format!("Looked here and in {}.", home.root().join("kernels").display()))),
+            .hint(format!("Looked in {} and in {}.", folder.display(), home.root().join("kernels").display()))),
     }
 }
 
@@ -194,10 +193,14 @@ impl Ports {
                 return Err(Error::new(Class::Conflict, format!("no free port from {FIRST_PORT} on")));
             }
             self.next += 1;
-            if !self.taken.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            if self.is_free(port) {
                 return Ok(port);
             }
         }
+    }
+
+    fn is_free(&self, port: u16) -> bool {
+        !self.taken.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok()
     }
 }
 
@@ -206,7 +209,7 @@ fn start_all(
     here: &Here,
     mut queue: VecDeque<Ordered>,
     order: &Order,
-    on: &mut dyn FnMut(&str, &Result<Spawned>),
+    on: &mut dyn FnMut(&str, Result<Spawned>),
 ) -> Result<()> {
     let mut running: Vec<(Ordered, Launch, Instant)> = Vec::new();
     let changes = changes(&[home.wanted_dir()])?;
@@ -218,7 +221,7 @@ fn start_all(
                 Ok(launch) => running.push((ordered, launch, Instant::now())),
                 Err(error) => {
                     forget(home, &ordered.wanted.id)?;
-                    on(&ordered.wanted.id, &Err(error));
+                    on(&ordered.wanted.id, Err(error));
                 }
             }
         }
@@ -264,19 +267,19 @@ fn start_all(
                     let state = State { limits: limits.clone(), ready: now(), ..State::default() };
                     state.write(home, &ordered.wanted.id)?;
                     let spawned = finish(home, here, &ordered, Spawned { ready, limits, took: begun.elapsed() });
-                    on(&ordered.wanted.id, &spawned);
+                    on(&ordered.wanted.id, spawned);
                 }
                 // Somebody took the port between our look and its bind.
                 Err(error) if error.class() == Class::Conflict && order.port.is_none() && ordered.tries < TRIES => {
                     ordered.tries += 1;
                     match another_port(home, here, ordered, order) {
                         Ok(again) => queue.push_back(again),
-                        Err(error) => on("", &Err(error)),
+                        Err(error) => on("", Err(error)),
                     }
                 }
                 Err(error) => {
                     forget(home, &ordered.wanted.id)?;
-                    on(&ordered.wanted.id, &Err(error));
+                    on(&ordered.wanted.id, Err(error));
                 }
             }
         }
@@ -296,7 +299,7 @@ fn finish(home: &Home, here: &Here, ordered: &Ordered, spawned: Spawned) -> Resu
     }
 }
 
-fn unwanted(id: &str) -> Error {
+pub(super) fn unwanted(id: &str) -> Error {
     // Not `Conflict`, for which another port would be tried.
     Error::new(Class::Interrupted, format!("kernel {id}: stopped by another command while it started"))
 }
@@ -325,164 +328,24 @@ fn another_port(home: &Home, here: &Here, ordered: Ordered, order: &Order) -> Re
     Ok(Ordered { wanted, claim: held, tries })
 }
 
-/// Ends `kernel` if it runs and starts it again, with the ports and the key it had: clients that are attached come
-/// back by themselves. Also how it ended.
-///
-/// # Errors
-/// `NotFound` for one that nobody ordered and that does not run; what stopping and starting say.
-pub fn restart(
-    home: &Home,
-    here: &Here,
-    kernel: &Kernel,
-    grace: Duration,
-    timeout: Duration,
-) -> Result<(End, Spawned)> {
-    let _claim = Claim::wait(home, &kernel.id)?;
-    let kernel = Kernel::look(home, here, &kernel.id);
-    // A record that cannot be read is not replaced by one of our making.
-    let mut wanted = match Wanted::read(home, &kernel.id)? {
-        Some(wanted) => wanted,
-        None => adopt(&kernel)?,
+/// Starts the new kernel `wanted`. Its port may be another free one unless it is `fixed`.
+pub(super) fn create(home: &Home, here: &Here, wanted: &Wanted, fixed: bool, timeout: Duration) -> Result<Spawned> {
+    let mut wanted = wanted.clone();
+    let port = Some(wanted.port).filter(|_| fixed);
+    let order = Order { name: Some(wanted.id.clone()), port, timeout, ..Order::default() };
+    let ordered = {
+        let _lock = Lock::take(home)?;
+        let all = survey(home, here);
+        let mut ports = Ports::new(&all);
+        if !fixed && (wanted.port == 0 || !ports.is_free(wanted.port)) {
+            wanted.port = ports.next()?;
+        }
+        let claim = claim(home, &all, &wanted.id)?;
+        State::remove(home, &wanted.id)?;
+        wanted.write(home)?;
+        Ordered { wanted, claim, tries: 0 }
     };
-    if wanted.config_changed() {
-        // An explicit command takes the configuration as it is now, if that is one: what runs is not ended for nothing.
-        check_config(&wanted)?;
-        wanted.config_digest = wanted.config.as_deref().map(digest).transpose()?;
-    }
-    let end = if kernel.stat.is_some() { stop::end(home, here, &kernel, grace)? } else { End::NotRunning };
-    wanted.run = true;
-    wanted.write(home)?;
-    let restarts = kernel.state.restarts + u64::from(end != End::NotRunning);
-    let spawned = start_again(home, &wanted, kernel.connection.as_ref(), timeout)?;
-    State { restarts, limits: spawned.limits.clone(), ready: now(), ..State::default() }.write(home, &wanted.id)?;
-    Ok((end, spawned))
-}
-
-/// Whether a kernel would take the configuration of `wanted`.
-fn check_config(wanted: &Wanted) -> Result<()> {
-    let Some(config) = &wanted.config else { return Ok(()) };
-    let thing = || format!("configuration {}", config.display());
-    std::fs::metadata(config).map_err(|e| Error::system(thing(), e))?;
-    let program = Program("llmspell-kernel").path();
-    let output =
-        Command::new(&program).args(["config", "check"]).arg(config).current_dir("/").stdin(Stdio::null()).output();
-    let output = output.map_err(|e| Error::system(program.display(), e))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stdout);
-    let said = said.lines().find(|line| line.contains(": ")).unwrap_or("llmspell-kernel does not take it").to_owned();
-    Err(Error::new(Class::Config, format!("kernel {}: {said}", wanted.id))
-        .hint(format!("It was left as it is. llmspell-kernel config check {}", config.display())))
-}
-
-/// Leaves the connection of the last run where the next one looks for it.
-pub(super) fn keep_connection(home: &Home, id: &str, connection: Option<&Connection>) -> Result<()> {
-    let file = home.connection_file(id);
-    match connection {
-        Some(connection) if !file.exists() => connection.write(&file),
-        _ => Ok(()),
-    }
-}
-
-fn start_again(home: &Home, wanted: &Wanted, connection: Option<&Connection>, timeout: Duration) -> Result<Spawned> {
-    keep_connection(home, &wanted.id, connection)?;
-    match start_one(home, wanted, timeout) {
-        // Somebody else has one of its ports now: better new ones than no kernel.
-        Err(error) if error.class() == Class::Conflict => {
-            let Some(connection) = connection else { return Err(error) };
-            stop::clear(home, &wanted.id, connection);
-            start_one(home, wanted, timeout)
-        }
-        outcome => outcome,
-    }
-}
-
-fn start_one(home: &Home, wanted: &Wanted, timeout: Duration) -> Result<Spawned> {
-    let begun = Instant::now();
-    let changes = changes(&[home.wanted_dir()])?;
-    let mut launch = Launch::start(home, wanted)?;
-    loop {
-        let left = timeout.saturating_sub(begun.elapsed());
-        if left.is_zero() {
-            launch.give_up();
-            return Err(Error::new(Class::Timeout, format!("kernel {}: not ready in time", wanted.id)));
-        }
-        wait_any(&[launch.fd(), changes.as_fd()], left);
-        if let Some(ready) = launch.advance() {
-            let limits = launch.enforced.clone();
-            return Ok(Spawned { ready: ready?, limits, took: begun.elapsed() });
-        }
-        drain(&changes);
-        if is_unwanted(home, &wanted.id) {
-            launch.give_up();
-            return Err(unwanted(&wanted.id));
-        }
-    }
-}
-
-/// An order for a kernel that was started by hand, from its command line.
-fn adopt(kernel: &Kernel) -> Result<Wanted> {
-    let Some(pid) = kernel.pid() else {
-        return Err(Error::new(Class::NotFound, format!("kernel {}: does not run, and nobody ordered it", kernel.id))
-            .hint("Start it with llmspell-fleet spawn."));
-    };
-    if kernel.connection.as_ref().is_some_and(super::route::is_route) {
-        return Err(Error::new(Class::Conflict, format!("{}: is a route, not a kernel", kernel.id))
-            .hint("Stop it, and start it again with llmspell-fleet route."));
-    }
-    let io = |e| Error::system(format!("kernel {} (PID {pid})", kernel.id), e);
-    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).map_err(io)?;
-    let unit = groups.lines().filter_map(|line| line.rsplit('/').next()).find(|name| name.ends_with(".service"));
-    if let Some(unit) = unit.filter(|unit| !unit.starts_with("user@")) {
-        return Err(Error::new(Class::Conflict, format!("kernel {}: belongs to the unit {unit}", kernel.id))
-            .hint(format!("systemctl restart {unit}")));
-    }
-    let words = std::fs::read(format!("/proc/{pid}/cmdline")).map_err(io)?;
-    let words = words.split(|byte| *byte == 0).skip(1).map(|word| String::from_utf8_lossy(word).into_owned());
-    let mut wanted = Wanted {
-        schema_version: SCHEMA,
-        id: kernel.id.clone(),
-        port: kernel.port().unwrap_or_default(),
-        workdir: started_in(pid).map_err(io)?,
-        ..Wanted::default()
-    };
-    // What we say ourselves is left out; everything else is handed on as it was.
-    let mut words = words.filter(|word| !word.is_empty());
-    while let Some(word) = words.next() {
-        let (name, value) = match word.split_once('=') {
-            Some((name, value)) if name.starts_with("--") => (name.to_owned(), Some(value.to_owned())),
-            _ if word.len() > 2 && !word.starts_with("--") && ["-p", "-c"].contains(&&word[..2]) => {
-                (word[..2].to_owned(), Some(word[2..].to_owned()))
-            }
-            _ => (word.clone(), None),
-        };
-        let mut value = || value.clone().or_else(|| words.next());
-        match name.as_str() {
-            "--id" | "--port" | "-p" | "--log-file" => drop(value()),
-            "--workdir" => wanted.workdir = value().map_or(wanted.workdir.clone(), |dir| wanted.workdir.join(dir)),
-            "--config" | "-c" => wanted.config = value().map(|file| wanted.workdir.join(file)),
-            "--engine" => wanted.engine = value(),
-            "--json" | "--daemon" | "-d" | "start" => {}
-            _ => wanted.arguments.push(word),
-        }
-    }
-    if wanted.workdir == Path::new("/") {
-        return Err(Error::new(Class::Conflict, format!("kernel {}: where it was started is not known", kernel.id))
-            .hint("Stop it, and spawn it with --workdir."));
-    }
-    wanted.config_digest = wanted.config.as_deref().map(digest).transpose()?;
-    Ok(wanted)
-}
-
-/// The folder a process was started in: where it is, or for one that went into the background where its shell was.
-fn started_in(pid: i32) -> std::io::Result<PathBuf> {
-    let now = std::fs::read_link(format!("/proc/{pid}/cwd"))?;
-    if now != Path::new("/") {
-        return Ok(now);
-    }
-    let variables = std::fs::read(format!("/proc/{pid}/environ"))?;
-    let shell = variables.split(|byte| *byte == 0).find_map(|text| text.strip_prefix(b"PWD="));
-    let shell = shell.map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path)));
-    Ok(shell.filter(|path| path.is_dir()).unwrap_or(now))
+    let mut outcome = Err(Error::new(Class::Bug, "a start without an end"));
+    start_all(home, here, VecDeque::from([ordered]), &order, &mut |_, spawned| outcome = spawned)?;
+    outcome
 }

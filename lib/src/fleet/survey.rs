@@ -228,6 +228,7 @@ impl Kernel {
             "reason": self.reason,
             "managed": wanted.is_some(),
             "group": wanted.and_then(|wanted| wanted.group.as_ref()),
+            "fleet": wanted.and_then(|wanted| wanted.fleet.as_ref()),
             "pid": self.pid(),
             "uptime_s": self.uptime(here).map(|age| age.as_secs_f64()),
             "port": self.port(),
@@ -270,7 +271,7 @@ pub fn survey(home: &Home, here: &Here) -> Vec<Kernel> {
 }
 
 /// `kernel-9` before `kernel-10`.
-fn natural(id: &str) -> (&str, u64, &str) {
+pub(super) fn natural(id: &str) -> (&str, u64, &str) {
     let stem = id.trim_end_matches(|c: char| c.is_ascii_digit());
     (stem, id[stem.len()..].parse().unwrap_or(0), id)
 }
@@ -310,7 +311,7 @@ fn has(home: &Home, name: &str) -> bool {
         && (home.connection_file(name).exists() || home.wanted_dir().join(format!("{name}.json")).exists())
 }
 
-fn unknown(name: &str, all: &[Kernel]) -> Error {
+pub(super) fn unknown(name: &str, all: &[Kernel]) -> Error {
     let error = Error::new(Class::NotFound, format!("kernel {name}: unknown"));
     match nearest(name, all.iter().map(|kernel| kernel.id.as_str())) {
         Some(near) => error.hint(format!("Did you mean {near}?")),

@@ -56,6 +56,9 @@ pub struct Wanted {
     /// The name it shares with others that were started together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+    /// The fleet of a file that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<String>,
     /// Its shell port; 0: as the other words say.
     pub port: u16,
     /// Its configuration; absent: the user's.
@@ -236,6 +239,7 @@ pub(super) fn drain(inotify: &OwnedFd) {
 pub(super) fn forget(home: &Home, id: &str) -> Result<()> {
     // The record by which it is found goes last.
     State::remove(home, id)?;
+    remove(&home.fleet_dir().join("kept").join(format!("{id}.json")))?;
     remove(&home.wanted_dir().join(format!("{id}.json")))
 }
 
@@ -322,7 +326,7 @@ impl Claim {
     /// # Errors
     /// What the system said.
     pub fn wait(home: &Home, id: &str) -> Result<Self> {
-        Self::make(home, id, FlockOperation::LockExclusive)
+        Self::make(home, "claim", id, FlockOperation::LockExclusive)
     }
 
     /// Takes it at once.
@@ -330,11 +334,20 @@ impl Claim {
     /// # Errors
     /// `Conflict` while another has it.
     pub fn take(home: &Home, id: &str) -> Result<Self> {
-        Self::make(home, id, FlockOperation::NonBlockingLockExclusive)
+        Self::make(home, "claim", id, FlockOperation::NonBlockingLockExclusive)
     }
 
-    fn make(home: &Home, id: &str, operation: FlockOperation) -> Result<Self> {
-        let dir = home.fleet_dir().join("claim");
+    /// The right to change how many kernels the group `name` has.
+    ///
+    /// # Errors
+    /// `Conflict` while another has it, unless it may `wait`.
+    pub(super) fn group(home: &Home, name: &str, wait: bool) -> Result<Self> {
+        let how = if wait { FlockOperation::LockExclusive } else { FlockOperation::NonBlockingLockExclusive };
+        Self::make(home, "group", name, how)
+    }
+
+    fn make(home: &Home, kind: &str, id: &str, operation: FlockOperation) -> Result<Self> {
+        let dir = home.fleet_dir().join(kind);
         home::private_dir(home.root())?;
         home::private_dir(&dir)?;
         locked(&dir.join(id), operation)?.map(Claim).ok_or_else(|| {

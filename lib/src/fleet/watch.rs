@@ -299,8 +299,11 @@ impl Watch<'_> {
                 Some(status) => Some(ended_as(status)),
                 None => held.process.cause(),
             };
-            // Whoever stops or restarts it has the claim, and sees to it.
-            let Ok(_claim) = Claim::take(self.home, &id) else { continue };
+            // Whoever stops or restarts it has the claim, and sees to it; unless it is killed at it.
+            let Ok(_claim) = Claim::take(self.home, &id) else {
+                self.due.insert(id, Instant::now() + Duration::from_secs(1));
+                continue;
+            };
             stop::leave_nothing(&held.process.stat, held.process.pid);
             let kernel = Kernel::look(self.home, self.here, &id);
             let Some(wanted) = kernel.wanted.as_ref().filter(|wanted| wanted.run && kernel.stat.is_none()) else {
@@ -344,6 +347,7 @@ impl Watch<'_> {
             if wanted.config_changed() {
                 self.say(&id, "started", "its configuration is another than when it was ordered");
             }
+            super::restart::recover(self.home, &id);
             match Launch::start(self.home, &wanted) {
                 Ok(launch) => {
                     let state = kernel.state.clone();

@@ -240,8 +240,9 @@ impl ControlThread {
     }
 
     fn interrupt_script(&self, reason: Reason) {
-        self.interrupter.0.interrupt(reason);
+        // First what a script looks at that is just about to begin.
         self.gate.interrupt();
+        self.interrupter.0.interrupt(reason);
         self.outbox.hurry();
     }
 

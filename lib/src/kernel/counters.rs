@@ -178,7 +178,7 @@ impl Counters {
             "id": id,
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_s": self.started.elapsed().as_secs_f64(),
-            "rss_bytes": rss_bytes(),
+            "rss_bytes": crate::runtime::memory().map(|memory| memory.resident),
             "cpu_s": cpu_seconds(),
             "clients": self.clients.load(Relaxed),
             "busy": self.busy(),
@@ -196,13 +196,6 @@ impl Counters {
             "errors": errors,
         })
     }
-}
-
-/// Resident memory of this process; null where the system does not tell.
-fn rss_bytes() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
 }
 
 /// CPU time of this process, all threads, seconds.

@@ -18,6 +18,8 @@ pub(super) struct KernelInfo {
     banner: String,
     help_links: [HelpLink; 2],
     supported_features: &'static [&'static str],
+    /// What `supported_features` replaced; older clients look here.
+    debugger: bool,
     /// Ours: what a client names it by.
     kernel_id: String,
     /// The content of a `connect_reply`.
@@ -46,6 +48,7 @@ impl KernelInfo {
                 HelpLink { text: "llmspell", url: env!("CARGO_PKG_REPOSITORY") },
             ],
             supported_features: &[],
+            debugger: false,
             kernel_id: id.into(),
             ports: json!({
                 "status": "ok",

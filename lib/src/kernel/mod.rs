@@ -11,6 +11,7 @@
 //! The life of a request: the io thread verifies and parses it and hands it on; whoever serves it says `busy`, its
 //! output, its reply and, last, `idle`, through the outbox; the io thread sends them in that order.
 
+mod abort;
 mod clients;
 mod comm;
 mod control;
@@ -105,7 +106,7 @@ pub fn serve(
 ) -> Result<()> {
     raise_open_files();
     let mut place = Place::claim(settings, home)?;
-    runtime.remember(home, place.store.is_some().then_some(&place.id));
+    runtime.remember(home, place.kept.then_some(&place.id));
     let signals: Vec<(_, fn() -> control::Job)> = vec![
         (signal_fd(&[SIGTERM])?, || control::Job::Terminate),
         (signal_fd(&[SIGHUP])?, || control::Job::Reload),
@@ -137,7 +138,7 @@ pub fn serve(
         let (name, id, runtime) = (settings.engine.clone(), place.id.clone(), Arc::clone(runtime));
         let (outbox, counters, gate) = (Arc::clone(&outbox), Arc::clone(&counters), Arc::clone(&gate));
         let control = control_jobs.clone();
-        let (connection, store) = (place.connection.clone(), place.store.clone());
+        let (connection, history) = (place.connection.clone(), place.history.clone());
         spawn("llmspell-script", move || {
             let engine = match engine::make(&name, Arc::clone(&runtime)) {
                 Ok(engine) => engine,
@@ -146,7 +147,7 @@ pub fn serve(
                     return;
                 }
             };
-            let history = match history::History::start(store) {
+            let history = match history::History::start(history) {
                 Ok(history) => history,
                 Err(error) => {
                     let _ = made.send(Err(error));
@@ -157,9 +158,21 @@ pub fn serve(
             if made.send(Ok((engine.interrupter(), Arc::clone(&info)))).is_err() {
                 return;
             }
-            let abort = None;
-            script::ScriptThread { engine, outbox, counters, gate, info, control, runtime, abort, history }
-                .run(&script_queue);
+            let (jobs, early, abort) = (script_queue, VecDeque::new(), None);
+            script::ScriptThread {
+                engine,
+                outbox,
+                counters,
+                gate,
+                info,
+                control,
+                runtime,
+                jobs,
+                early,
+                abort,
+                history,
+            }
+            .run();
         })?
     };
     let made = engine_made.recv().map_err(|_| Error::new(Class::Bug, "the script thread ended at its start"))?;
@@ -263,8 +276,10 @@ struct Place {
     folder: Option<PathBuf>,
     /// The launcher that waits to be told of the ports.
     registration: Option<Registration>,
-    /// Where what outlives it is kept; none: nothing does.
-    store: Option<PathBuf>,
+    /// Whether its next life is known by its id, so that what it keeps under that name is found again.
+    kept: bool,
+    /// Where its history is kept; none: it ends with the kernel.
+    history: Option<PathBuf>,
     _pid_files: Vec<PidFile>,
 }
 
@@ -289,7 +304,8 @@ impl Place {
                 folder,
                 published: false,
                 registration: None,
-                store: None,
+                kept: false,
+                history: None,
                 _pid_files: Vec::new(),
             });
         }
@@ -353,7 +369,7 @@ impl Place {
         if !theirs && connection.transport == Transport::Ipc {
             home::private_dir(&home.runtime_dir())?;
         }
-        let store = kept.then(|| home.store_file(&id));
+        let history = Some(if kept { home.store_file(&id) } else { home.jupyter_history() });
         Ok(Place {
             id,
             connection,
@@ -362,7 +378,8 @@ impl Place {
             published: false,
             folder: None,
             registration,
-            store,
+            kept,
+            history,
             _pid_files: pid_files,
         })
     }

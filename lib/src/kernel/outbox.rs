@@ -49,6 +49,8 @@ pub(super) struct Parent {
     pub(super) session: String,
     /// Whether it came by control, else by shell.
     pub(super) control: bool,
+    /// When it came.
+    pub(super) arrived: Instant,
 }
 
 impl Parent {
@@ -59,6 +61,7 @@ impl Parent {
             msg_id: message.header.msg_id.clone(),
             session: message.header.session.clone(),
             control,
+            arrived: Instant::now(),
         }
     }
 }
@@ -232,7 +235,12 @@ impl Outbox {
     /// The answer `status: error`; to what has no answer, none.
     pub(super) fn refuse(&self, parent: &Parent, msg_type: &str, error: &Error) {
         if !msg_type.is_empty() {
-            self.reply(parent, msg_type, &Value::Object(ErrorContent::from(error).reply()));
+            let mut content = ErrorContent::from(error).reply();
+            if msg_type == "execute_reply" {
+                // Not executed, so without a number; but some clients look for the field.
+                content.insert("execution_count".into(), Value::Null);
+            }
+            self.reply(parent, msg_type, &Value::Object(content));
         }
     }
 

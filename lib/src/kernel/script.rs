@@ -1,14 +1,15 @@
 //! The script thread: owns the engine, serves what needs it, one request after the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
+use super::abort::{self, Abort};
 use super::control;
 use super::counters::Counters;
 use super::history::History;
@@ -20,9 +21,6 @@ use crate::engine::{Args, Completeness, Engine, Inspected, Output, Script, Strea
 use crate::error::{Class, Error, Result};
 use crate::protocol::content::{ClearOutput, Comm, Display, ErrorContent, Execute, InputRequest, Request};
 use crate::runtime::Runtime;
-
-/// After an error, requests that were sent before it may still arrive for this long; they are aborted too.
-const ABORT_WINDOW: Duration = Duration::from_millis(100);
 
 /// Work for the script thread.
 pub(super) enum Job {
@@ -40,22 +38,18 @@ pub(super) struct ScriptThread {
     pub(super) info: Arc<KernelInfo>,
     pub(super) control: Sender<control::Job>,
     pub(super) runtime: Arc<Runtime>,
+    pub(super) jobs: Receiver<Job>,
+    /// Jobs that were taken before their turn.
+    pub(super) early: VecDeque<Job>,
     /// The error behind which requests are aborted.
     pub(super) abort: Option<Abort>,
     pub(super) history: History,
 }
 
-/// An error that aborts what its client had already sent.
-pub(super) struct Abort {
-    session: String,
-    at: Instant,
-    date: String,
-}
-
 impl ScriptThread {
     /// Serves until [`Job::Stop`].
-    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
-        while let Ok(Job::Request(number, request)) = jobs.recv() {
+    pub(super) fn run(mut self) {
+        while let Some(Job::Request(number, request)) = self.early.pop_front().or_else(|| self.jobs.recv().ok()) {
             let Some(parent) = self.counters.begin(number) else { continue };
             self.outbox.status(Some(&parent.header), "busy");
             if self.counters.stopping.load(Relaxed) {
@@ -75,7 +69,9 @@ impl ScriptThread {
 
     fn serve(&mut self, parent: &Parent, request: Request) {
         match request {
-            Request::Execute(_) if self.is_aborted(parent) => self.abort_reply(parent),
+            Request::Execute(_) if self.abort.as_ref().is_some_and(|abort| abort.covers(parent)) => {
+                self.abort_reply(parent);
+            }
             Request::Execute(request) => self.execute(parent, request),
             Request::IsComplete(request) => {
                 let content = match self.engine.is_complete(&request.code) {
@@ -105,21 +101,9 @@ impl ScriptThread {
         }
     }
 
-    /// Whether an error of the same client came after this request was sent.
-    fn is_aborted(&self, parent: &Parent) -> bool {
-        let Some(abort) = &self.abort else { return false };
-        // Dates are ISO 8601 in UTC: they compare as text. A client with another clock is only caught by the window.
-        let sent = serde_json::from_str::<Value>(&parent.header)
-            .ok()
-            .and_then(|header| Some(header.get("date")?.as_str()?.to_owned()))
-            .unwrap_or_default();
-        abort.session == parent.session && abort.at.elapsed() < ABORT_WINDOW && *sent < *abort.date
-    }
-
     fn abort_reply(&mut self, parent: &Parent) {
-        // The window slides: a long queue is aborted to its end.
         if let Some(abort) = &mut self.abort {
-            abort.at = Instant::now();
+            abort.aborted();
         }
         let error = ErrorContent {
             ename: "Aborted".into(),
@@ -191,9 +175,11 @@ impl ScriptThread {
             }
             Some(error) => {
                 if request.stop_on_error {
+                    while let Ok(job) = self.jobs.recv_timeout(abort::patience(parent)) {
+                        self.early.push_back(job);
+                    }
                     // Before the client can know: what it sends after it does is not aborted.
-                    let date = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
-                    self.abort = Some(Abort { session: parent.session.clone(), at: Instant::now(), date });
+                    self.abort = Some(Abort::new(parent));
                 }
                 if !request.silent {
                     self.outbox.publish(Some(&parent.header), "error", &error);
@@ -279,8 +265,8 @@ pub(super) struct Requester {
 }
 
 impl Requester {
-    fn add_payload(&self, item: Value) {
-        self.payload.lock().unwrap_or_else(PoisonError::into_inner).push(item);
+    fn payload(&self) -> MutexGuard<'_, Vec<Value>> {
+        self.payload.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -317,6 +303,10 @@ impl Output for Requester {
         self.gate.wait(&self.parent.session, self.deadline, || self.outbox.ask(&self.parent, &question))
     }
 
+    fn is_stopped(&self) -> bool {
+        self.gate.is_interrupted()
+    }
+
     fn comm(&self, message: &Comm) -> Result<()> {
         self.outbox.comm(Some(&self.parent.header), message);
         Ok(())
@@ -324,12 +314,14 @@ impl Output for Requester {
 
     fn page(&self, text: &Inspected) -> Result<()> {
         let data = json!({"text/plain": text.text, "text/markdown": text.markdown});
-        self.add_payload(json!({"source": "page", "data": data, "start": 0}));
+        self.payload().push(json!({"source": "page", "data": data, "start": 0}));
         Ok(())
     }
 
     fn next_input(&self, text: &str, replace: bool) -> Result<()> {
-        self.add_payload(json!({"source": "set_next_input", "text": text, "replace": replace}));
+        // There is one next input: the last that was proposed.
+        self.payload().retain(|item| item["source"] != "set_next_input");
+        self.payload().push(json!({"source": "set_next_input", "text": text, "replace": replace}));
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Logs: text or JSON lines, a level for each module, secrets masked, to a file, standard error, syslog or the journal.
 
+mod fields;
 mod file;
 mod line;
 mod redact;
@@ -15,11 +16,12 @@ use flexi_logger::writers::LogWriter;
 use flexi_logger::{DeferredNow, ErrorChannel, LogSpecification, Logger, LoggerHandle};
 use log::{LevelFilter, Record};
 
-use crate::config::{Daemon, Level, Log};
+use crate::config::{Daemon, Level, Log, LogFormat};
 use crate::error::{Class, Error, Result};
 use file::LogFile;
 use system::{Journal, Stderr, Syslog};
 
+pub use fields::{enabled, event};
 pub use redact::{hide, redact};
 
 /// Messages that could not be written, in this process.
@@ -197,9 +199,14 @@ impl State {
         let mut fine = true;
         let message = record.args().to_string();
         let message = redact(&message);
+        let fields = fields::of(record);
         self.line.clear();
         let format = self.config.format;
-        line::line(format, &mut self.line, record, &message);
+        let (told, message) = (&message, format!("{message}{}", fields::text(&fields)));
+        match format {
+            LogFormat::Text => line::text(&mut self.line, record, &message),
+            LogFormat::Json => line::json(&mut self.line, record, told, &fields),
+        }
         if let Some(file) = &mut self.file {
             fine &= file.write(self.line.as_bytes());
         }

@@ -1,8 +1,33 @@
 //! Model services. One file a wire dialect, one row a service; this file holds what they share: messages made of typed
 //! parts, a request, a reply, and the pieces of a reply while it streams.
 
+mod anthropic;
+mod budget;
+mod cassette;
+mod cohere;
+mod dialect;
+mod embed;
+mod facade;
+mod gemini;
+pub mod keys;
+mod mock;
+mod ollama;
+mod openai;
+mod price;
+mod responses;
+mod served;
+pub mod services;
+mod sse;
+mod structured;
+mod transport;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+pub use budget::Spent;
+use dialect::{Calls, Dialect, Reader, arguments, complaint, count, failed, minted, text_of};
+pub use embed::{Embeddings, Purpose, Ranked, Reranked};
+pub use facade::{Known, Providers};
 
 #[expect(unused_imports, reason = "of the documentation")]
 use crate::error::{Class, Result};
@@ -234,6 +259,9 @@ pub struct Reply {
     pub finish: Finish,
     /// What it took.
     pub usage: Usage,
+    /// What it cost in US dollars, where the price is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<f64>,
 }
 
 impl Reply {

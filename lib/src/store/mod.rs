@@ -1,6 +1,7 @@
 //! The embedded database: one SQLite file for one kernel, in WAL mode, brought up to date when it is opened. What is in it is
 //! private: the file has mode 0600 in a folder of mode 0700.
 
+pub mod checkpoint;
 pub mod history;
 pub mod state;
 
@@ -26,6 +27,21 @@ const MIGRATIONS: &[&str] = &[
 ",
     "
     CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+",
+    "
+    CREATE TABLE run (
+        id TEXT PRIMARY KEY, kind TEXT NOT NULL, status TEXT NOT NULL, about TEXT NOT NULL, result TEXT NOT NULL,
+        began INTEGER NOT NULL, changed INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX run_changed ON run (changed);
+    CREATE TABLE run_step (
+        run TEXT NOT NULL, key TEXT NOT NULL, result TEXT NOT NULL, PRIMARY KEY (run, key)
+    ) WITHOUT ROWID;
+    CREATE TABLE approval (
+        id TEXT NOT NULL UNIQUE, run TEXT NOT NULL, step TEXT NOT NULL, agent TEXT NOT NULL, tool TEXT NOT NULL,
+        arguments TEXT NOT NULL, asked INTEGER NOT NULL, decision TEXT, reason TEXT
+    );
+    CREATE UNIQUE INDEX approval_step ON approval (run, step);
 ",
 ];
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -21,6 +21,8 @@ struct Shared {
     reader: OnceLock<OwnedFd>,
     /// Closed to wake those who wait.
     writer: Mutex<Option<OwnedFd>>,
+    /// Stopped with it.
+    children: Mutex<Vec<Weak<Shared>>>,
 }
 
 impl Cancel {
@@ -28,6 +30,24 @@ impl Cancel {
     pub fn cancel(&self) {
         self.0.set.store(true, Ordering::SeqCst);
         drop(self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let children = std::mem::take(&mut *self.0.children.lock().unwrap_or_else(PoisonError::into_inner));
+        children.iter().filter_map(Weak::upgrade).for_each(|child| Cancel(child).cancel());
+    }
+
+    /// One that is stopped with this one, and can be stopped alone.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        let child = Cancel::default();
+        {
+            let mut children = self.0.children.lock().unwrap_or_else(PoisonError::into_inner);
+            children.retain(|child| child.strong_count() > 0);
+            children.push(Arc::downgrade(&child.0));
+        }
+        // Stopped before it was known, it was not told.
+        if self.is_cancelled() {
+            child.cancel();
+        }
+        child
     }
 
     /// Whether it was stopped.
@@ -88,8 +108,12 @@ mod tests {
         assert!(waiter.join().unwrap().is_empty());
         cancel.poll(&[], None).unwrap();
         assert!(cancel.is_cancelled());
-        let before = Cancel::default();
+        let (before, after) = (Cancel::default(), Cancel::default());
+        let (child, alone) = (before.child(), after.child());
+        alone.cancel();
+        assert!(!after.is_cancelled() && !child.is_cancelled());
         before.cancel();
+        assert!(child.is_cancelled() && before.child().is_cancelled());
         before.poll(&[], None).unwrap();
     }
 }

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::validate::type_of;
 use super::{Answer, Call, Level, Spelling, ToolSpec, example};
 use crate::error::{Class, Error, Result};
 
@@ -277,7 +278,7 @@ impl Check<'_> {
             (Rule::Required {}, Value::Null) => ("required", Some("missing".into())),
             (Rule::Required {}, Value::String(text)) => ("required", text.is_empty().then(|| "empty".into())),
             (Rule::Type { expected }, value) => {
-                let given = kind(value);
+                let given = type_of(value);
                 let fits = match expected {
                     Kind::Integer => value.as_f64().is_some_and(|number| number.fract() == 0.0),
                     Kind::Number => value.is_number(),
@@ -368,17 +369,6 @@ impl Check<'_> {
             self.fault(name, value, path, message);
         }
         Ok(())
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
     }
 }
 

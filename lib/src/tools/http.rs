@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use url::Url;
 
-use super::Call;
+use super::{Call, net};
 use crate::config::Tools;
 use crate::error::{Class, Error, Result};
 use crate::security::listed;
@@ -284,6 +284,60 @@ impl Request {
         Err(Error::new(Class::Denied, format!("host {host}: not in tools.http_request.allowed_hosts"))
             .hint("Add it there, or call a tool that has no such list."))
     }
+}
+
+/// Longest waits of a request whose answer streams.
+#[derive(Clone, Copy, Debug)]
+pub struct Waits {
+    /// For the connection.
+    pub connect: Duration,
+    /// For the head of the answer.
+    pub response: Duration,
+    /// For the next piece of the body.
+    pub idle: Duration,
+}
+
+/// An answer whose body is read as it comes.
+pub struct Streamed {
+    /// The status.
+    pub status: u16,
+    /// Names in lower case, in the order they came.
+    pub headers: Vec<(String, String)>,
+    body: wire::Body,
+}
+
+impl Streamed {
+    /// The first header called `name`, which is in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+impl Read for Streamed {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.body.read(buffer)
+    }
+}
+
+/// Sends one request, follows no redirect, and leaves the body to be read as it comes. Of the policy in `call` only hosts
+/// matter. A header that is no header is left out: who makes them here is ourselves.
+///
+/// # Errors
+/// `Denied`, `Remote` when the other side fails, `Timeout`, `Interrupted`.
+pub fn stream(url: &Url, headers: &[(&str, &str)], body: &[u8], waits: Waits, call: &Call) -> Result<Streamed> {
+    let fine = |value: &str| !value.bytes().any(|byte| byte.is_ascii_control());
+    let headers = headers.iter().filter(|(name, value)| fine(name) && fine(value)).copied().collect();
+    let message = wire::Message { method: "POST", url, headers, body: Some(body) };
+    let host = url.host_str().ok_or_else(|| usage(format!("{url}: has no host")))?;
+    let connecting = if waits.connect.is_zero() { call.clone() } else { call.within(waits.connect) };
+    let port = url.port_or_known_default().unwrap_or(80);
+    let socket = net::connect(host, port, &connecting).map_err(|error| call.check().err().unwrap_or(error))?;
+    let socket = socket.of(call);
+    let patience = socket.patience();
+    patience.set(waits.response);
+    let (answer, body) = wire::ask(&message, socket, call)?;
+    patience.set(waits.idle);
+    Ok(Streamed { status: answer.status, headers: answer.headers, body })
 }
 
 impl Response {

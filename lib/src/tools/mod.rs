@@ -109,7 +109,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use cancel::Cancel;
-pub use registry::{Registry, TestCase};
+pub use registry::{Dynamic, Registry, TestCase};
+pub use validate::mismatches;
 
 use crate::config::Tools;
 use crate::error::{Class, Error, Result};

@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::Call;
 use crate::error::{Class, Error, Result, reason};
+use crate::units::show_duration;
 
 /// Longest wait for one address while there are others to try.
 const NEXT_ADDRESS: Duration = Duration::from_secs(10);
@@ -31,6 +33,22 @@ impl<T: Read + Write + Send> Stream for T {}
 pub struct Socket {
     stream: TcpStream,
     call: Call,
+    patience: Patience,
+}
+
+/// Longest wait for a single step of a connection; clones share it, so that it can change while the connection is in use.
+#[derive(Clone, Debug, Default)]
+pub struct Patience(Arc<AtomicU64>);
+
+impl Patience {
+    /// No step may take longer than `limit` from now on; zero sets no limit.
+    pub fn set(&self, limit: Duration) {
+        self.0.store(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn limit(&self) -> Option<Duration> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|millis| *millis > 0).map(Duration::from_millis)
+    }
 }
 
 /// Connects to `host`:`port`, if the policy allows.
@@ -48,7 +66,7 @@ fn connect_to(addresses: &[SocketAddr], name: &str, call: &Call) -> Result<Socke
         let others = index + 1 < addresses.len();
         let limit = others.then(|| Instant::now() + NEXT_ADDRESS);
         match try_connect(*address, limit, call) {
-            Ok(stream) => return Ok(Socket { stream, call: call.clone() }),
+            Ok(stream) => return Ok(Socket { stream, call: call.clone(), patience: Patience::default() }),
             Err(error) => {
                 call.check()?;
                 last = Some(error);
@@ -87,6 +105,17 @@ impl Socket {
         self.stream.peer_addr()
     }
 
+    /// The same connection, whose waits now end with `call`.
+    #[must_use]
+    pub fn of(self, call: &Call) -> Self {
+        Socket { call: call.clone(), ..self }
+    }
+
+    /// How long it waits for a step.
+    pub fn patience(&self) -> Patience {
+        self.patience.clone()
+    }
+
     fn wait<T>(&mut self, what: PollFlags, mut step: impl FnMut(&mut TcpStream) -> io::Result<T>) -> io::Result<T> {
         loop {
             match step(&mut self.stream) {
@@ -95,7 +124,14 @@ impl Socket {
                 done => return done,
             }
             self.call.check().map_err(io::Error::other)?;
-            self.call.cancel.poll(&[(self.stream.as_fd(), what)], self.call.deadline)?;
+            let limit = self.patience.limit();
+            let until = [limit.map(|limit| Instant::now() + limit), self.call.deadline].into_iter().flatten().min();
+            let ready = self.call.cancel.poll(&[(self.stream.as_fd(), what)], until)?;
+            if let (Some(limit), true) = (limit, ready[0].is_empty()) {
+                self.call.check().map_err(io::Error::other)?;
+                let text = format!("nothing came for {}", show_duration(limit));
+                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+            }
         }
     }
 }
@@ -215,6 +251,10 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let mut socket = connect("127.0.0.1", port, &call(&["127.0.0.1"]).within(Duration::from_millis(20))).unwrap();
         assert!(socket.read(&mut [0]).is_err());
+        let mut socket = connect("127.0.0.1", port, &call(&["127.0.0.1"])).unwrap();
+        socket.patience().set(Duration::from_millis(20));
+        let error = socket.read(&mut [0]).unwrap_err();
+        assert_eq!((error.kind(), error.to_string()), (io::ErrorKind::TimedOut, "nothing came for 20ms".to_owned()));
         let call = call(&["127.0.0.1"]);
         let mut socket = connect("127.0.0.1", port, &call).unwrap();
         let reader = std::thread::spawn(move || socket.read(&mut [0]).is_err());

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::Registry;
 use super::optional::OPTIONAL;
+use super::validate::type_of;
 
 const HEAD: &str = r#"'\" t
 .\" Made from the tools by the tests of the library: BLESS=1 cargo test -p llmspell --features full --lib tools::page
@@ -100,24 +101,13 @@ fn json(value: &Value) -> String {
     text.lines().map(|line| harmless(&escaped(line))).collect::<Vec<_>>().join("\n")
 }
 
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
-}
-
 /// The members of the results of `examples` with their types.
 fn members(examples: &[Value]) -> BTreeMap<&str, Vec<&'static str>> {
     let mut found: BTreeMap<&str, Vec<&'static str>> = BTreeMap::new();
     for (name, value) in examples.iter().filter_map(|example| example["result"].as_object()).flatten() {
         let kinds = found.entry(name).or_default();
-        if !kinds.contains(&kind(value)) {
-            kinds.push(kind(value));
+        if !kinds.contains(&type_of(value)) {
+            kinds.push(type_of(value));
         }
     }
     found

@@ -1,7 +1,8 @@
 //! The registry: the one door to the tools. Names, old spellings, validation against the schema, the envelope and the
 //! worked examples are dealt with here, once for all tools.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
 use heck::ToSnakeCase;
@@ -12,15 +13,60 @@ use super::optional::{self, Optional};
 use super::schema::{self, squeeze};
 #[cfg(test)]
 use super::validate;
-use super::{Call, Effect, Spelling, Tool, ToolSpec, echo, faults};
+use super::{Answer, Call, Effect, Spelling, Tool, ToolSpec, echo, faults};
 use crate::error::{Class, Error, Result, nearest};
 use crate::security::{Grants, Policy, Profile};
 
 /// The tools of this process.
 pub struct Registry {
     entries: Vec<Entry>,
+    /// What was added while it runs, by name.
+    added: RwLock<BTreeMap<String, Dynamic>>,
     rates: Rates,
 }
+
+/// What a tool that was added does.
+type Work = Arc<dyn Fn(Value, &Call) -> Result<Answer> + Send + Sync>;
+
+/// A tool that is added while the registry runs: an agent. It may wait for other tools.
+#[derive(Clone)]
+pub struct Dynamic {
+    /// `snake_case`.
+    pub name: String,
+    /// One line.
+    pub summary: String,
+    /// JSON Schema of its parameters.
+    pub schema: Value,
+    /// What it does.
+    pub run: Work,
+}
+
+impl Dynamic {
+    fn row(&self) -> Value {
+        json!({
+            "name": self.name, "summary": self.summary, "category": AGENT, "level": "restricted", "available": true,
+        })
+    }
+
+    fn info(&self) -> Value {
+        json!({
+            "name": self.name, "aliases": [], "category": AGENT, "summary": self.summary, "description": self.summary,
+            "security_level": "restricted", "effects": [], "schema": self.schema,
+            "parameters": schema::parameters(&self.schema), "spellings": {}, "examples": [],
+        })
+    }
+
+    fn invoke(&self, params: Value, call: &Call) -> Result<Value> {
+        let started = Instant::now();
+        if !params.is_object() {
+            return Err(Error::new(Class::Usage, "parameters: not an object"));
+        }
+        Ok(envelope((self.run)(params, call)?, started, call))
+    }
+}
+
+/// The category of tools that are agents.
+const AGENT: &str = "agent";
 
 /// A tool with what is made of its parameters when first needed.
 struct Entry {
@@ -60,7 +106,43 @@ impl Registry {
         let entry = |tool| Entry { tool, schema: OnceLock::new() };
         let mut entries: Vec<_> = super::builtin().into_iter().map(entry).collect();
         entries.sort_by_key(|entry| entry.spec().name);
-        Registry { entries, rates: Rates::default() }
+        Registry { entries, added: RwLock::default(), rates: Rates::default() }
+    }
+
+    /// Adds a tool, instead of one that was added under its name before.
+    ///
+    /// # Errors
+    /// `Conflict` when a tool of the build has that name, `Usage` when it can be no name.
+    pub fn add(&self, tool: Dynamic) -> Result<()> {
+        if self.find(&tool.name).is_ok() || self.is_absent(&tool.name) {
+            return Err(Error::new(Class::Conflict, format!("tool {}: there is one of that name", tool.name)));
+        }
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+        if !(1..=64).contains(&tool.name.len()) || !tool.name.bytes().all(fits) {
+            let text = format!("tool {:?}: not 1 to 64 letters, digits, '_' and '-'", tool.name);
+            return Err(Error::new(Class::Usage, text));
+        }
+        let mut added = self.added.write().unwrap_or_else(PoisonError::into_inner);
+        added.insert(tool.name.clone(), tool);
+        Ok(())
+    }
+
+    /// Takes a tool away that was added; whether there was one.
+    pub fn take(&self, name: &str) -> bool {
+        self.added.write().unwrap_or_else(PoisonError::into_inner).remove(name).is_some()
+    }
+
+    /// The tool called `name`, if it was added.
+    #[must_use]
+    pub fn added(&self, name: &str) -> Option<Dynamic> {
+        self.added.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn all_added(&self, category: Option<&str>) -> Vec<Dynamic> {
+        match category.is_none_or(|category| category.eq_ignore_ascii_case(AGENT)) {
+            true => self.added.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect(),
+            false => Vec::new(),
+        }
     }
 
     /// `[{name, summary, category, level, available}]`, sorted by name; of one category, if given.
@@ -68,7 +150,16 @@ impl Registry {
     /// # Errors
     /// `NotFound` for a category nobody has.
     pub fn list(&self, category: Option<&str>) -> Result<Vec<Value>> {
-        Ok(self.of(category)?.map(row).collect())
+        let added = self.all_added(category);
+        let mut rows: Vec<_> = match self.of(category) {
+            Err(_) if !added.is_empty() => Vec::new(),
+            rows => rows?.map(row).collect(),
+        };
+        if !added.is_empty() {
+            rows.extend(added.iter().map(Dynamic::row));
+            rows.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+        }
+        Ok(rows)
     }
 
     /// As `list`, with the tools that other builds have: `available` is false and `feature` says what they need.
@@ -93,6 +184,9 @@ impl Registry {
     /// # Errors
     /// `NotFound`, with the nearest name.
     pub fn info(&self, name: &str) -> Result<Value> {
+        if let Some(tool) = self.added(name) {
+            return Ok(tool.info());
+        }
         let entry = self.find(name)?;
         let spec = entry.spec();
         let schema = entry.schema();
@@ -130,7 +224,18 @@ impl Registry {
             .filter(|word| !word.is_empty())
             .collect();
         let mut found = Vec::new();
-        for entry in self.of(category)? {
+        let mut behind = Vec::new();
+        for tool in self.all_added(category) {
+            let text = squeeze(&format!("{} {AGENT} {}", tool.name, tool.summary));
+            if words.iter().any(|word| text.contains(word)) {
+                behind.push(tool.row());
+            }
+        }
+        let entries = match self.of(category) {
+            Err(_) if !behind.is_empty() => return Ok(behind),
+            entries => entries?,
+        };
+        for entry in entries {
             let spec = entry.spec();
             let schema = entry.schema();
             let names = schema["properties"].as_object().into_iter().flat_map(Map::keys).map(String::as_str);
@@ -155,12 +260,24 @@ impl Registry {
         }
         // Stable: equals stay sorted by name.
         found.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
-        Ok(found.into_iter().map(|(_, entry)| row(entry)).collect())
+        Ok(found.into_iter().map(|(_, entry)| row(entry)).chain(behind).collect())
     }
 
     /// Whether there is such a tool.
     pub fn exists(&self, name: &str) -> bool {
-        self.find(name).is_ok()
+        self.find(name).is_ok() || self.added(name).is_some()
+    }
+
+    /// Looks whether `params` are such that the tool would run on them.
+    ///
+    /// # Errors
+    /// As [`Registry::invoke`], before anything has happened.
+    pub fn check(&self, name: &str, params: &Value) -> Result<()> {
+        if self.added(name).is_some() {
+            return Ok(());
+        }
+        let entry = self.find(name)?;
+        entry.checked(params.clone()).map(drop).map_err(|error| error.within(entry.spec().name))
     }
 
     /// Checks `params` against the schema and runs the tool on this thread, within the limits of `[tools]`. Returns the
@@ -170,6 +287,9 @@ impl Registry {
     /// `Usage` for wrong parameters, `NotFound`, `Absent`, `Denied`, `Budget` when it is called too often, `Timeout`, `Tool`
     /// when the tool itself says no.
     pub fn invoke(&self, name: &str, params: Value, call: &Call) -> Result<Value> {
+        if let Some(tool) = self.added(name) {
+            return tool.invoke(params, call).map_err(|error| error.within(name));
+        }
         let entry = self.find(name)?;
         let spec = entry.spec();
         limits::permitted(spec, &call.settings)
@@ -284,8 +404,8 @@ impl Entry {
         })
     }
 
-    fn invoke(&self, params: Value, call: &Call) -> Result<Value> {
-        let started = Instant::now();
+    /// Its parameters in today's spelling, if they are right.
+    fn checked(&self, params: Value) -> Result<Value> {
         let schema = self.schema();
         let Value::Object(mut params) = params else {
             return Err(
@@ -295,22 +415,33 @@ impl Entry {
         respell(&mut params, self.spec().spellings, schema)?;
         let params = Value::Object(params);
         faults::check(schema, self.spec(), &params)?;
+        Ok(params)
+    }
+
+    fn invoke(&self, params: Value, call: &Call) -> Result<Value> {
+        let started = Instant::now();
+        let params = self.checked(params)?;
         call.check()?;
         let answer = self.tool.run(params, call).map_err(|error| match error.next_step() {
-            None if error.class() == Class::Usage => error.hint(faults::offer(schema)),
+            None if error.class() == Class::Usage => error.hint(faults::offer(self.schema())),
             _ => error,
         })?;
-        let mut envelope = Map::new();
-        envelope.insert("operation".into(), answer.operation.into());
-        envelope.insert("success".into(), true.into());
-        envelope.extend(answer.message.map(|message| ("message".into(), message.into())));
-        envelope.extend(answer.text.map(|text| ("text".into(), text.into())));
-        envelope.insert("result".into(), answer.result);
-        let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        envelope.insert("metadata".into(), json!({ "duration_ms": millis }));
-        limits::cut(&mut envelope, call.settings.max_result_size);
-        Ok(Value::Object(envelope))
+        Ok(envelope(answer, started, call))
     }
+}
+
+/// What callers get of an answer.
+fn envelope(answer: Answer, started: Instant, call: &Call) -> Value {
+    let mut envelope = Map::new();
+    envelope.insert("operation".into(), answer.operation.into());
+    envelope.insert("success".into(), true.into());
+    envelope.extend(answer.message.map(|message| ("message".into(), message.into())));
+    envelope.extend(answer.text.map(|text| ("text".into(), text.into())));
+    envelope.insert("result".into(), answer.result);
+    let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    envelope.insert("metadata".into(), json!({ "duration_ms": millis }));
+    limits::cut(&mut envelope, call.settings.max_result_size);
+    Value::Object(envelope)
 }
 
 /// Replaces old names and values by today's, and values that differ from a listed one only in case, `-` and `_` by that.

@@ -70,6 +70,38 @@ pub(super) enum Kind<'a> {
     Other(String),
 }
 
+/// What is wrong with `value` in words, for whoever wrote it; nothing when it fits `schema`.
+#[must_use]
+pub fn mismatches(schema: &Value, value: &Value) -> Vec<String> {
+    let text = |fault: Fault<'_>| {
+        let mut path = fault.path;
+        let what = match &fault.kind {
+            Kind::Unknown(name) => {
+                path.push((*name).to_owned());
+                "not known".to_owned()
+            }
+            Kind::Missing(name) => {
+                path.push((*name).to_owned());
+                "missing".to_owned()
+            }
+            Kind::Type => match &fault.schema["type"] {
+                Value::Null => "not allowed here".to_owned(),
+                Value::String(kind) => format!("not of type {kind}"),
+                kinds => format!("not of type {kinds}"),
+            },
+            Kind::NotListed => {
+                let listed = [&fault.schema["enum"], &fault.schema["const"]].into_iter().find(|list| !list.is_null());
+                format!("not one of {}", listed.unwrap_or(&Value::Null))
+            }
+            Kind::Below(limit) => format!("below {limit}"),
+            Kind::Above(limit) => format!("above {limit}"),
+            Kind::Other(text) => text.clone(),
+        };
+        if path.is_empty() { what } else { format!("{}: {what}", path.join(".")) }
+    };
+    faults(schema, value).into_iter().take(10).map(text).collect()
+}
+
 /// Everything that is wrong with `value`, in no useful order.
 pub(super) fn faults<'a>(root: &'a Value, value: &'a Value) -> Vec<Fault<'a>> {
     let mut found = Vec::new();
@@ -326,6 +358,18 @@ impl<'a> Checker<'a> {
 /// Whether `rules` list their values.
 fn lists(rules: &Map<String, Value>) -> bool {
     rules.contains_key("enum") || rules.contains_key("const")
+}
+
+/// The type of `value`, as JSON Schema calls it.
+pub(super) fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
 }
 
 /// Whether `value` is of the type, or one of the types, `kind`.

@@ -9,6 +9,8 @@ use llmspell::fleet::{Backoff, Policy, logs};
 use llmspell::home::check_id;
 use llmspell::service::{FORMATS, Scope};
 
+use super::apply::{APPLY, FLEET_FILES, GRACE_FLAG, SCALE};
+use super::top::TOP;
 use super::{ANSWER, Action, Args, Draft, GRACE, Logs, MOST, START, net};
 
 const ENGINES: [(&str, Engine); 2] = [("lua", Engine::Lua), ("js", Engine::Js)];
@@ -77,7 +79,7 @@ const NEW: Group<Draft> = Group::new(
             draft.count = Some(count);
             Ok(())
         })
-        .doc("Start N kernels."),
+        .doc("Start N kernels, a group, also with 1, that `scale` makes larger and smaller."),
         Flag::value("workdir", "DIR", |draft: &mut Draft, value| {
             draft.workdir = Some(value.path()?);
             Ok(())
@@ -159,6 +161,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
     .common(&[OUTPUT])
     .commands(&[
         Command::new("spawn", "start kernels")
+            .heading("Changing kernels")
             .about(&[
                 "Starts a kernel with the configuration CONFIG and waits until it answers. It is called `kernel-PORT` \
                  and goes on in the background, with its log in `~/.llmspell/logs`. Without CONFIG it has your own \
@@ -183,6 +186,8 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
             ])
             .make(Draft::spawn),
         Command::new("list", "show the kernels")
+            .heading("Looking at kernels")
+            .aliases(&[("ls", &[])])
             .about(&[
                 "Prints a line for each KERNEL, or for all that run or should: its id, its state, PID, port, memory, for \
                  how long it runs, and why it is in that state. It looks at files and processes and asks nobody; \
@@ -200,6 +205,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
                 draft.act(Action::List { which, labels })
             }),
         Command::new("health", "ask kernels how they are")
+            .heading("Looking at kernels")
             .about(&[
                 "Asks the heartbeat, the control and the shell channel of each KERNEL, or of all, each for itself and \
                  all at the same time. Exits with 0 when every one that should run is well, else with 1.",
@@ -216,6 +222,8 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
                 draft.act(Action::Health { which, timeout })
             }),
         Command::new("stop", "end kernels")
+            .heading("Changing kernels")
+            .aliases(&[("kill", &[]), ("stop-all", &["all"]), ("kill-all", &["all"])])
             .about(&[
                 "Asks each KERNEL to end, which lets a running script finish for the grace its configuration gives, and \
                  kills what has not ended after the time limit, with everything it started. It stays known as stopped; \
@@ -238,6 +246,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
                 draft.act(Action::Stop { which, timeout })
             }),
         Command::new("restart", "end kernels and start them again")
+            .heading("Changing kernels")
             .about(&[
                 "Ends each KERNEL and starts it again with the ports and the key it had, so that clients that are \
                  attached come back by themselves. One after the other: the next is touched when the one before \
@@ -249,11 +258,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
                 "Restarting",
                 &[
                     ALL,
-                    Flag::value("grace", "DURATION", |draft: &mut Draft, value| {
-                        draft.grace = Some(value.duration()?);
-                        Ok(())
-                    })
-                    .doc("Kill a kernel that has not ended after DURATION. The default is `10s`."),
+                    GRACE_FLAG,
                     timeout("Give up on a kernel that is not ready after DURATION. The default is `30s`."),
                 ],
             )])
@@ -263,7 +268,10 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
                 let which = draft.named()?;
                 draft.act(Action::Restart { which, grace, timeout })
             }),
+        APPLY.heading("Changing kernels"),
+        SCALE.heading("Changing kernels"),
         Command::new("status", "tell everything about kernels")
+            .heading("Looking at kernels")
             .about(&[
                 "Prints what is known of each KERNEL, or of all: state and reason, process, addresses, configuration, \
                  restarts and how it ended last, limits, log. Exits with 0 when all of them run, else with 1.",
@@ -275,9 +283,12 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
                 draft.act(Action::Status { which, timeout })
             }),
         Command::new("logs", "show the logs of kernels")
+            .heading("Looking at kernels")
+            .aliases(&[("log", &[])])
             .about(&[
                 "Prints the last lines of the log of each KERNEL, or of all, in order of time, each with the name of its \
-                 kernel in front where there are several. Logs of kernels that are gone are there as well.",
+                 kernel in front where there are several. Logs of kernels that are gone are there as well, and \
+                 files that were rotated and compressed.",
             ])
             .flags(&[Group::new(
                 "Lines",
@@ -319,6 +330,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
                 draft.act(Action::Logs(Box::new(logs)))
             }),
         Command::new("metrics", "measure kernels")
+            .heading("Looking at kernels")
             .about(&[
                 "Prints for each KERNEL, or for all, processor time, memory, open files, clients, executions, uptime and \
                  restarts. With `--prometheus` in the format that Prometheus reads, for the textfile collector of its \
@@ -339,7 +351,9 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
                 let prometheus = draft.prometheus;
                 draft.act(Action::Metrics { which, prometheus, timeout })
             }),
+        TOP.heading("Looking at kernels"),
         Command::new("exec", "run a script in kernels")
+            .heading("Changing kernels")
             .about(&[
                 "Runs SCRIPT in KERNEL with llmspell-run(1), whose status is the answer. A SCRIPT that is a file is \
                  read, `-` is standard input, everything else is code. In a group it is run in one kernel after the \
@@ -360,6 +374,8 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
                 draft.act(Action::Exec { names, script })
             }),
         Command::new("cleanup", "forget the kernels that are gone")
+            .heading("Changing kernels")
+            .aliases(&[("clean", &[])])
             .about(&[
                 "Forgets kernels that were stopped and those that are dead and not started again by a watch, and removes \
                  the files they left. Logs stay. Nothing that runs is touched.",
@@ -374,6 +390,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
                 draft.act(Action::Cleanup { dry_run })
             }),
         Command::new("export", "print kernels as services of another supervisor")
+            .heading("Supervising kernels")
             .about(&[
                 "Prints each KERNEL that was spawned, or all of them, as files for an engine that starts them itself: \
                  ports, limits, restarts, variables and permissions as they were ordered. The value of a variable whose \
@@ -408,6 +425,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
                 draft.act(Action::Export { which, format, scope, output })
             }),
         Command::new("watch", "start kernels again when they end")
+            .heading("Supervising kernels")
             .about(&[
                 "Starts kernels that were spawned with `--restart` again when they end, and kills those that do not \
                  answer on control three times in a row, which ends them. It runs until SIGTERM or SIGINT and prints \
@@ -463,6 +481,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
         net::ROUTE,
         net::SERVE,
     ])
+    .topics(&[FLEET_FILES])
     .environment(&[
         ("LLMSPELL_HOME", "The folder of all files instead of `~/.llmspell`."),
         ("NO_COLOR", "If not empty, nothing is coloured."),
@@ -489,6 +508,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
         Example::new("Run a script in one.", "llmspell-fleet exec kernel-9555 -- 'print(6 * 7)'").prints("42\n"),
         Example::new("Start it again; its clients come back.", "llmspell-fleet restart kernel-9555"),
         Example::new("See what went wrong in the last hour.", "llmspell-fleet logs --since 1h --level warn"),
+        Example::new("See who uses what, once.", "llmspell-fleet top --once --sort cpu"),
         Example::new("Measure them for Prometheus.", "llmspell-fleet metrics --prometheus"),
         Example::new(
             "Let systemd run the watch that starts kernels again.",
@@ -498,7 +518,10 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
         Example::new("Use them as one.", "llmspell-fleet exec route -- 'print(6 * 7)'").prints("42\n"),
         Example::new("Serve a page, the API and the metrics of all of them.", "llmspell-fleet serve &"),
         Example::new("Hand them over to Compose.", "llmspell-fleet export --format compose >compose.yaml"),
-        Example::new("Stop the three.", "llmspell-fleet stop pool"),
+        Example::new("Make the three five.", "llmspell-fleet scale pool 5"),
+        Example::new("See what a fleet in a file would change.", "llmspell-fleet apply shop.toml --dry-run"),
+        Example::new("Make it so.", "llmspell-fleet apply shop.toml"),
+        Example::new("Stop the group.", "llmspell-fleet stop pool"),
         Example::new("Stop everything.", "llmspell-fleet stop --all"),
         Example::new("Forget what was stopped.", "llmspell-fleet cleanup"),
     ])

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use llmspell::cli::Talk;
-use llmspell::daemon::default_action;
 use llmspell::engine::Completeness;
 use llmspell::error::{Class, Error, Result};
 use llmspell::home::{Home, private_dir, write_private};
@@ -21,9 +20,7 @@ use rustyline::{
     Helper, KeyCode, KeyEvent, Modifiers, RepeatCount,
 };
 
-use signal_hook::consts::SIGINT;
-
-use super::commands;
+use super::{commands, ctrl_c};
 use crate::session::Session;
 use crate::{eprint_line, local};
 
@@ -58,12 +55,14 @@ impl Editor {
         let config = Config::builder()
             .completion_type(CompletionType::List)
             .color_mode(if local::colours() { ColorMode::Enabled } else { ColorMode::Disabled })
+            // Ctrl-C is a signal also at the prompt, so that one which is typed just behind Enter reaches the script.
+            .enable_signals(true)
             .max_history_size(KEPT)
             .and_then(|config| config.history_ignore_dups(true))
             .map_err(broken)?
             .build();
         let mut editor = rustyline::Editor::with_config(config).map_err(broken)?;
-        default_action(SIGINT)?;
+        ctrl_c::share()?;
         for enter in [KeyEvent(KeyCode::Enter, Modifiers::NONE), KeyEvent::ctrl('J')] {
             editor.bind_sequence(enter, EventHandler::Conditional(Box::new(Enter)));
         }
@@ -95,7 +94,8 @@ impl Editor {
 
     /// Reads input number `number`, which begins as `initial`.
     pub(super) fn read(&mut self, number: u64, initial: &str) -> Result<Read> {
-        let input = match self.editor.readline_with_initial(&format!("[{number}]> "), (initial, "")) {
+        let read = ctrl_c::at_prompt(|| self.editor.readline_with_initial(&format!("[{number}]> "), (initial, "")))?;
+        let input = match read {
             Ok(input) => input,
             Err(ReadlineError::Interrupted) => {
                 if !std::mem::replace(&mut self.told, true) {
@@ -137,14 +137,23 @@ impl ConditionalEventHandler for Enter {
     fn handle(&self, _: &Event, _: RepeatCount, _: bool, context: &EventContext<'_>) -> Option<Cmd> {
         let code = context.line();
         if code.trim().is_empty() || commands::of(code).is_some() {
+            ctrl_c::leave_prompt();
             return Some(Cmd::AcceptLine);
         }
         let session = SESSION.with(|slot| slot.borrow().clone())?;
+        ctrl_c::leave_prompt();
         let completeness = session.borrow_mut().is_complete(code);
         Some(match completeness {
-            Completeness::Incomplete(indent) => Cmd::Insert(1, format!("\n{indent}")),
+            _ if ctrl_c::take_early() => Cmd::Interrupt,
+            Completeness::Incomplete(indent) => {
+                ctrl_c::back_to_prompt();
+                Cmd::Insert(1, format!("\n{indent}"))
+            }
             // In the middle of a block that is complete a line is put in.
-            _ if code[context.pos()..].contains('\n') => Cmd::Newline,
+            _ if code[context.pos()..].contains('\n') => {
+                ctrl_c::back_to_prompt();
+                Cmd::Newline
+            }
             _ => Cmd::AcceptLine,
         })
     }

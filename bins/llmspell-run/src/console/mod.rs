@@ -1,6 +1,7 @@
 //! The console: reads input at a terminal, runs it, shows its value, again and again.
 
 mod commands;
+mod ctrl_c;
 mod editor;
 mod keeper;
 
@@ -10,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub(crate) use commands::{COMMANDS, KEYS};
+pub(crate) use ctrl_c::take_early;
 use editor::{Editor, Read};
 use keeper::Keeper;
 use llmspell::cli::{Talk, Target, is_closed_output, print, report};
@@ -28,8 +30,9 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         return Err(Error::new(Class::Usage, "--json: the console is for people")
             .hint("Give it a script, or - for standard input."));
     }
-    let keeper = Keeper::new()?;
+    // First, as it catches Ctrl-C, which nobody did before.
     let mut editor = Editor::new(&Home::find()?, args.talk)?;
+    let keeper = Keeper::new()?;
     let session: Rc<RefCell<dyn Session>> = match &args.target {
         Target::Unsaid => Rc::new(RefCell::new(Here::open(args, true)?)),
         Target::Kernel(id) => there(args, Some(id), &keeper)?,

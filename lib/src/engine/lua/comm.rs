@@ -166,12 +166,6 @@ fn send(
     Ok(current()?.output.comm(&Comm { kind, content, metadata, buffers })?)
 }
 
-/// Whether `function` is a method of comms.
-pub(super) fn is_method(lua: &Lua, function: &Function) -> bool {
-    let methods = Comms::of(lua).and_then(|comms| comms.metatable.raw_get::<Table>("__index"));
-    methods.is_ok_and(|methods| methods.pairs::<Value, Function>().flatten().any(|(_, method)| method == *function))
-}
-
 /// Id and target of every comm, sorted.
 pub(super) fn list(lua: &Lua) -> Vec<(String, String)> {
     let Ok(comms) = Comms::of(lua) else { return Vec::new() };

@@ -74,7 +74,7 @@ fn in_text(lua: &Lua, tokens: &Tokens<'_>) -> Vec<Candidate> {
         Role::Module => modules(lua),
         Role::Tool => tools(lua),
         Role::Help => {
-            let names = api::API.iter().filter(|entry| !entry.name.starts_with("tool."));
+            let names = api::entries().filter(|entry| !api::is_method(entry));
             let mut items: Vec<_> = names.map(|entry| item(entry.name, "function")).collect();
             items.extend(tools(lua));
             items
@@ -154,13 +154,9 @@ fn fields(lua: &Lua, tokens: &Tokens<'_>, sign: usize, methods: bool) -> Vec<Can
             }
             items
         }
-        Some(Thing::Tool(_)) => api::API
-            .iter()
-            .filter(|entry| !methods || entry.signature.starts_with("(self"))
-            .filter_map(|entry| {
-                let kind = if entry.signature.is_empty() { "instance" } else { "function" };
-                entry.name.strip_prefix("tool.").map(|name| item(name, kind))
-            })
+        Some(Thing::Tool(_)) => api::methods("tool")
+            .filter(|(_, entry)| !methods || entry.signature.starts_with("(self"))
+            .map(|(name, entry)| item(name, if entry.signature.is_empty() { "instance" } else { "function" }))
             .collect(),
         _ => Vec::new(),
     }

@@ -90,6 +90,12 @@ pub(super) struct Chain {
 }
 
 impl Chain {
+    /// The chain `a.b.c`.
+    pub(super) fn of(path: &str) -> Self {
+        let mut names = path.split('.').map(str::to_owned);
+        Chain { base: Base::Name(names.next().unwrap_or_default()), keys: names.map(Key::Name).collect() }
+    }
+
     /// `a.b.c`, when it is made of names only.
     pub(super) fn path(&self) -> Option<String> {
         let Base::Name(base) = &self.base else { return None };

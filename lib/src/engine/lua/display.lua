@@ -104,7 +104,7 @@ function Display.clear(wait) native.clear(wait and true or false) end
 
 -- A line about work under way, redrawn in its place.
 local progress = {}
-local progress_metatable = { __index = progress, __name = "Progress", __silent = true, __metatable = "Progress" }
+local progress_metatable = { __index = progress, __name = "progress", __silent = true, __metatable = "Progress" }
 progress_metatable.__tostring = function(self) return self:text() end
 local WIDTH, PAUSE = 24, 0.1
 

@@ -134,6 +134,15 @@ pub(super) fn call(lua: &Lua, function: &Function, args: impl IntoLuaMulti) -> R
     }
 }
 
+/// `value` as a number: mlua tells only one of Lua's two kinds at a time.
+pub(super) fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Integer(integer) => Some(*integer as f64),
+        Value::Number(number) => Some(*number),
+        _ => None,
+    }
+}
+
 /// Keeps the metatable that error values get.
 pub(super) fn open(lua: &Lua, metatable: &Table) -> mlua::Result<()> {
     lua.set_named_registry_value(METATABLE, metatable)

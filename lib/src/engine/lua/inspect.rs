@@ -36,6 +36,7 @@ enum Subject {
     Thing(Thing, Option<String>),
     /// A parameter of a tool.
     Parameter(String, String),
+    Everything,
 }
 
 fn subject(lua: &Lua, code: &str, cursor: usize) -> Option<Subject> {
@@ -127,6 +128,8 @@ struct Page {
     head: String,
     /// Markdown paragraphs.
     body: Vec<String>,
+    /// A few lines of Lua.
+    example: Option<&'static str>,
     /// Where it was defined.
     place: Option<String>,
     /// Its source text.
@@ -140,6 +143,10 @@ impl Page {
         for paragraph in &self.body {
             text.push_str(&format!("\n\n{}", paragraph.replace('`', "")));
             markdown.push_str(&format!("\n\n{paragraph}"));
+        }
+        if let Some(example) = self.example {
+            text.push_str(&format!("\n\n{example}"));
+            markdown.push_str(&format!("\n\n```lua\n{example}\n```"));
         }
         if let Some(place) = &self.place {
             text.push_str(&format!("\n\nDefined in {place}"));
@@ -156,6 +163,7 @@ impl Page {
 impl Subject {
     fn page(&self, lua: &Lua, source: bool) -> Inspected {
         let page = match self {
+            Subject::Everything => overview(),
             Subject::Parameter(tool, name) => parameter(lua, tool, name),
             Subject::Thing(Thing::Row(entry), _) => of_row(entry),
             Subject::Thing(Thing::Tool(name), _) => tool(lua, name),
@@ -166,7 +174,24 @@ impl Subject {
 }
 
 fn of_row(entry: &Entry) -> Page {
-    Page { head: format!("{}{}", entry.name, entry.signature), body: vec![entry.doc.into()], ..Page::default() }
+    let mut body = vec![entry.doc.to_owned()];
+    body.extend(api::about(entry).map(str::to_owned));
+    if !entry.errors.is_empty() {
+        body.push(format!("Raises {}", entry.errors));
+    }
+    let example = (!entry.example.is_empty()).then_some(entry.example);
+    Page { head: format!("{}{}", entry.name, entry.signature), body, example, ..Page::default() }
+}
+
+/// What there is at all.
+fn overview() -> Page {
+    let names = |section: &api::Section| {
+        let names = section.rows.iter().filter(|entry| !api::is_method(entry)).map(|entry| entry.name);
+        names.collect::<Vec<_>>().join(" ")
+    };
+    let sections = api::SECTIONS.iter().map(|section| format!("{}\n{}", section.title, names(section)));
+    let head = "help(name) tells more of each of these, of a tool and of any value".into();
+    Page { head, body: sections.collect(), ..Page::default() }
 }
 
 fn info(lua: &Lua, tool: &str) -> Json {
@@ -345,7 +370,7 @@ fn comment_above(lines: &[&str], first: usize) -> Option<String> {
 pub(super) fn open(lua: &Lua) -> mlua::Result<()> {
     let help = |lua: &Lua, args: MultiValue| -> Result<(), Fault> {
         let subject = match args.front() {
-            None => Some(Subject::Thing(Thing::Row(api::entry("help").unwrap_or(&api::API[0])), None)),
+            None => Some(Subject::Everything),
             Some(Value::String(name)) => named(lua, &name.to_string_lossy()),
             Some(value) => Some(Subject::Thing(Thing::Value(value.clone()), None)),
         };

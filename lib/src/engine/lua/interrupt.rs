@@ -14,6 +14,7 @@ use mlua_sys as ffi;
 
 use super::run;
 use super::traceback;
+use crate::daemon::no_restart;
 use crate::engine::{Interrupt, Reason};
 use crate::error::{Error, Result};
 
@@ -165,8 +166,7 @@ pub(super) fn prepare() -> Result<()> {
     let installed = INSTALLED.get_or_init(|| {
         // SAFETY: `run::arm` is async-signal-safe: it reads a constant-initialised thread-local and atomics, and sets hooks.
         unsafe { signal_hook::low_level::register(libc::SIGURG, run::arm) }
-            .map(drop)
-            .and_then(|()| no_restart())
+            .and_then(|_| no_restart(libc::SIGURG))
             .map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL))
     });
     installed.map_err(|number| Error::system("SIGURG", std::io::Error::from_raw_os_error(number)))?;
@@ -178,18 +178,6 @@ pub(super) fn prepare() -> Result<()> {
         libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
     }
     Ok(())
-}
-
-/// Has the signal end a wait in a system call: a script that reads from a pipe is to come back from there.
-fn no_restart() -> std::io::Result<()> {
-    // SAFETY: asks for the handler as it is and sets it again with one flag less.
-    let done = unsafe {
-        let mut action = std::mem::zeroed::<libc::sigaction>();
-        let asked = libc::sigaction(libc::SIGURG, std::ptr::null(), &raw mut action);
-        action.sa_flags &= !libc::SA_RESTART;
-        if asked == 0 { libc::sigaction(libc::SIGURG, &raw const action, std::ptr::null_mut()) } else { asked }
-    };
-    if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// Arms the hook on `state`.

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "raw metatables of any value, names of parameters")]
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,7 +11,6 @@ use mlua::{Function, Lua, Table, Value};
 use mlua_sys as ffi;
 
 use super::api::{self, Entry};
-use super::comm;
 use super::cursor::{Base, Chain, Key};
 use super::traceback::OWN;
 use crate::runtime::Runtime;
@@ -21,7 +20,7 @@ const DEEPEST: usize = 10;
 /// More entries of one table are not looked at.
 const WIDEST: usize = 100_000;
 /// Text of executed scripts that is kept, bytes.
-const KEPT: usize = 1 << 20;
+const KEPT: usize = 256 << 10;
 /// Longer ones are not.
 const LONGEST: usize = KEPT / 4;
 /// What one costs besides its text.
@@ -37,7 +36,9 @@ pub(super) struct Context {
 #[derive(Default)]
 pub(super) struct Seen {
     /// The last scripts by chunk name, as they were given; what is read from a file later is not among them.
-    scripts: VecDeque<(String, Box<[u8]>)>,
+    scripts: VecDeque<(Rc<str>, Box<[u8]>)>,
+    /// Their names.
+    names: HashSet<Rc<str>>,
     bytes: usize,
     /// Where relative paths of the last script started.
     pub(super) cwd: Option<PathBuf>,
@@ -48,21 +49,26 @@ pub(super) struct Seen {
 impl Seen {
     /// Keeps the text of a script; one of the same name gives way.
     pub(super) fn keep(&mut self, name: &str, code: &[u8]) {
-        if let Some(at) = self.scripts.iter().position(|(kept, _)| kept == name) {
+        if self.names.contains(name)
+            && let Some(at) = self.scripts.iter().position(|(kept, _)| **kept == *name)
+        {
             self.forget(at);
         }
         if code.len() > LONGEST {
             return;
         }
         self.bytes += code.len() + ENTRY;
-        self.scripts.push_back((name.to_owned(), code.into()));
+        let name: Rc<str> = name.into();
+        self.names.insert(Rc::clone(&name));
+        self.scripts.push_back((name, code.into()));
         while self.bytes > KEPT {
             self.forget(0);
         }
     }
 
     fn forget(&mut self, at: usize) {
-        if let Some((_, code)) = self.scripts.remove(at) {
+        if let Some((name, code)) = self.scripts.remove(at) {
+            self.names.remove(&name);
             self.bytes -= code.len() + ENTRY;
         }
     }
@@ -206,10 +212,8 @@ pub(super) fn fields(lua: &Lua, value: &Value) -> BTreeMap<String, Value> {
 /// The row of the reference that describes `value`: a function of ours by identity, a table or constant by its place.
 pub(super) fn row(lua: &Lua, value: &Value, path: Option<&str>) -> Option<&'static Entry> {
     let at_home = |entry: &&Entry| {
-        let mut keys = entry.name.split('.').map(|name| Key::Name(name.to_owned()));
-        let Some(Key::Name(base)) = keys.next() else { return false };
-        let chain = Chain { base: Base::Name(base), keys: keys.collect() };
-        matches!(resolve(lua, &chain), Some(Thing::Value(found)) if found == *value)
+        let found = resolve(lua, &Chain::of(entry.name));
+        matches!(found, Some(Thing::Value(found)) if found == *value)
     };
     match value {
         Value::Function(function) => {
@@ -220,14 +224,26 @@ pub(super) fn row(lua: &Lua, value: &Value, path: Option<&str>) -> Option<&'stat
             if let Some(entry) = path.and_then(api::entry).filter(at_home) {
                 return Some(entry);
             }
-            api::API.iter().filter(|entry| !entry.signature.is_empty()).find(at_home).or_else(|| {
-                let name = path?.rsplit('.').next()?;
-                let kinds: &[&str] = if comm::is_method(lua, function) { &["comm"] } else { &["file", "tool"] };
-                kinds.iter().find_map(|kind| api::entry(&format!("{kind}.{name}")))
+            let called = |entry: &&Entry| !entry.signature.is_empty() && !api::is_method(entry);
+            api::entries().filter(called).find(at_home).or_else(|| {
+                let (owner, name) = path?.rsplit_once('.')?;
+                let owner = resolve(lua, &Chain::of(owner)).and_then(|thing| match thing {
+                    Thing::Value(value) => kind(lua, &value),
+                    _ => None,
+                });
+                let known = owner.into_iter().chain(api::kinds());
+                known.filter_map(|kind| api::entry(&format!("{kind}.{name}"))).next()
             })
         }
         _ => path.map(|path| path.strip_prefix("_G.").unwrap_or(path)).and_then(api::entry),
     }
+}
+
+/// Which kind of values with methods `value` is of, by the `__name` of its metatable.
+fn kind(lua: &Lua, value: &Value) -> Option<&'static str> {
+    let name: String = metatable(lua, value)?.raw_get("__name").ok()?;
+    let name = if name == "FILE*" { "file" } else { &name };
+    api::kinds().find(|kind| *kind == name)
 }
 
 /// Whether a function is no script's.

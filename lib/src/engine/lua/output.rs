@@ -130,7 +130,8 @@ unsafe fn send(state: *mut ffi::lua_State, stream: Stream, first: c_int, between
     }
 }
 
-fn ended(run: &Run, written: Result<()>) {
+/// Where nobody can read what was written, the script ends.
+pub(super) fn ended(run: &Run, written: Result<()>) {
     if let Err(error) = written {
         run.closed.replace(Some(error));
         run.stop(Stop::Closed);

@@ -16,8 +16,8 @@ use super::look::{self, Context, Seen};
 use super::run::{Frame, Run};
 use super::traceback::{self, Trace};
 use super::{
-    comm, complete, completion, coroutine, display, expression, fault, file, global_state, inspect, json, process,
-    show, stdlib, tool,
+    absent, comm, complete, completion, coroutine, display, expression, fault, file, global_config, global_debug,
+    global_logger, global_state, inspect, json, process, show, stdlib, streaming, suggest, tool,
 };
 use crate::engine::{
     Args, Completeness, Completions, Engine, Excerpt, Inspected, Interrupter, Language, Outcome, Output, Script,
@@ -81,6 +81,11 @@ impl Lua {
             global_state::open(&lua)?;
             comm::open(&lua)?;
             inspect::open(&lua)?;
+            streaming::open(&lua)?;
+            global_config::open(&lua)?;
+            global_logger::open(&lua)?;
+            global_debug::open(&lua)?;
+            absent::open(&lua)?;
             lua.set_app_data(Rc::new(Context { runtime: Arc::clone(&runtime), seen: RefCell::new(Seen::default()) }));
             let limit = runtime.config.engines.lua.max_memory_bytes;
             lua.set_memory_limit(usize::try_from(limit).unwrap_or(usize::MAX))?;
@@ -157,6 +162,9 @@ impl Lua {
         let started = process::started();
         let (result, stop) = frame.enter(|| {
             let number = self.shared.begin();
+            if output.is_stopped() {
+                run.stop(Stop::Interrupt);
+            }
             let alarm = script.deadline.map(|at| Alarm::set(at, &self.shared, number)).transpose();
             let result = alarm.map_err(Failure::Error).and_then(|_alarm| {
                 let body = || {
@@ -222,6 +230,7 @@ impl Lua {
         };
         let traceback = std::iter::once(evalue.clone()).chain(trace.lines).collect();
         let excerpt = self.excerpt(&evalue).or_else(|| self.excerpt(&trace.place));
+        let hint = hint.or_else(|| suggest::hint(&self.lua, &evalue, excerpt.as_ref()?.text()));
         ScriptError { class, ename, evalue, traceback, hint, excerpt }
     }
 

@@ -316,7 +316,7 @@ fn duration(value: &Value) -> Result<Duration> {
     let wrong = || usage("timeout: a duration like \"5s\" or a number of seconds expected");
     match value {
         Value::String(text) => humantime::parse_duration(&text.to_string_lossy()).map_err(|_| wrong()),
-        value => value.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).ok_or_else(wrong),
+        value => fault::number(value).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).ok_or_else(wrong),
     }
 }
 

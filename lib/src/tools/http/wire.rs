@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use url::{Position, Url};
 
 use super::super::Call;
-use super::super::net::{Stream, connect, tls};
+use super::super::net::{Socket, Stream, connect, tls};
 use crate::error::{Class, Error, Result, reason};
 
 /// Longest status line with all headers, bytes.
@@ -50,33 +50,91 @@ fn remote(url: &Url, what: impl std::fmt::Display) -> Error {
 
 fn talk(request: &Message<'_>, most: u64, call: &Call) -> Result<Answer> {
     let fault = |e: io::Error| remote(request.url, reason(&e)).source(e);
+    let (mut response, body) = open(request, call)?;
+    if matches!(body.left, Left::Length(length) if length > most) {
+        return Err(too_large(request.url, most));
+    }
+    body.take(most.saturating_add(1)).read_to_end(&mut response.body).map_err(fault)?;
+    fits(request.url, response, most)
+}
+
+/// Sends `request` and reads the head of the answer; the body is read as it comes.
+fn open(request: &Message<'_>, call: &Call) -> Result<(Answer, Body)> {
     let host = request.url.host_str().unwrap_or_default();
     let socket = connect(host, request.url.port_or_known_default().unwrap_or(80), call)?;
-    let stream: Box<dyn Stream> =
-        if request.url.scheme() == "http" { Box::new(socket) } else { Box::new(tls(host, socket)?) };
-    let mut stream = BufReader::new(stream);
-    stream.get_mut().write_all(&message(request)).and_then(|()| stream.get_mut().flush()).map_err(fault)?;
-    let mut response = head(&mut stream).map_err(fault)?;
-    if request.method == "HEAD" || matches!(response.status, 204 | 304) {
-        return Ok(response);
-    }
-    let chunked = response.header("transfer-encoding").is_some_and(|coding| coding.to_lowercase().ends_with("chunked"));
-    let length = response.header("content-length").and_then(|length| length.parse::<u64>().ok());
-    let room = most.saturating_add(1);
-    let body = match length {
-        _ if chunked => chunks(&mut stream, room).map_err(fault)?,
-        Some(length) if length > most => return Err(too_large(request.url, most)),
-        Some(length) => {
-            let body = until_end(stream.take(length), room).map_err(fault)?;
-            if (body.len() as u64) < length {
-                return Err(remote(request.url, "the answer ended early"));
-            }
-            body
-        }
-        None => until_end(stream, room).map_err(fault)?,
+    ask(request, socket, call)
+}
+
+/// As [`open`], over `socket`.
+pub(super) fn ask(request: &Message<'_>, socket: Socket, call: &Call) -> Result<(Answer, Body)> {
+    let fault = |e: io::Error| {
+        let late = e.kind() == io::ErrorKind::TimedOut;
+        let error = remote(request.url, reason(&e));
+        if late { Error::new(Class::Timeout, error.text()) } else { error.source(e) }
     };
-    response.body = body;
-    fits(request.url, response, most)
+    let ask = || {
+        let host = request.url.host_str().unwrap_or_default();
+        let stream: Box<dyn Stream> =
+            if request.url.scheme() == "http" { Box::new(socket) } else { Box::new(tls(host, socket)?) };
+        let mut stream = BufReader::new(stream);
+        stream.get_mut().write_all(&message(request)).and_then(|()| stream.get_mut().flush()).map_err(fault)?;
+        let response = head(&mut stream).map_err(fault)?;
+        let coding = response.header("transfer-encoding").unwrap_or_default().to_lowercase();
+        let length = response.header("content-length").and_then(|length| length.parse::<u64>().ok());
+        let left = match length {
+            _ if request.method == "HEAD" || matches!(response.status, 204 | 304) => Left::Length(0),
+            _ if coding.ends_with("chunked") => Left::Chunk(0, true),
+            Some(length) => Left::Length(length),
+            None => Left::Unknown,
+        };
+        Ok((response, Body { stream, left }))
+    };
+    ask().map_err(|error: Error| call.check().err().unwrap_or(error))
+}
+
+/// The body of an answer, as it comes. Where it ends before it should, reading fails.
+pub(super) struct Body {
+    stream: BufReader<Box<dyn Stream>>,
+    left: Left,
+}
+
+#[derive(Clone, Copy)]
+enum Left {
+    /// So many bytes.
+    Length(u64),
+    /// So many bytes of a chunk; whether it is the first.
+    Chunk(u64, bool),
+    /// Until the connection ends.
+    Unknown,
+}
+
+impl Read for Body {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Left::Chunk(0, first) = self.left {
+            if !first && !line(&mut self.stream.by_ref().take(2))?.is_empty() {
+                return Err(invalid("chunk"));
+            }
+            let size = line(&mut self.stream.by_ref().take(4096))?;
+            let size = size.split(';').next().unwrap_or_default().trim();
+            let size = u64::from_str_radix(size, 16).map_err(|_| invalid("chunk size"))?;
+            self.left = if size == 0 { Left::Length(0) } else { Left::Chunk(size, false) };
+        }
+        let room = match self.left {
+            Left::Length(left) | Left::Chunk(left, _) => usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len()),
+            Left::Unknown => buffer.len(),
+        };
+        let count = self.stream.read(&mut buffer[..room])?;
+        match &mut self.left {
+            Left::Length(left) | Left::Chunk(left, _) => {
+                if count == 0 && room > 0 {
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the answer ended early"));
+                }
+                *left -= count as u64;
+            }
+            Left::Unknown => {}
+        }
+        Ok(count)
+    }
 }
 
 pub(super) fn too_large(url: &Url, most: u64) -> Error {
@@ -152,33 +210,6 @@ fn line(stream: &mut impl BufRead) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&line).into_owned())
 }
 
-/// A body in chunks (RFC 9112, 7.1), at most `room` bytes of it.
-fn chunks(stream: &mut impl BufRead, room: u64) -> io::Result<Vec<u8>> {
-    let mut body = Vec::new();
-    loop {
-        let size = line(&mut stream.by_ref().take(4096))?;
-        let size = size.split(';').next().unwrap_or_default().trim();
-        let size = u64::from_str_radix(size, 16).map_err(|_| invalid("chunk size"))?;
-        if size == 0 {
-            return Ok(body);
-        }
-        let left = room - body.len() as u64;
-        let read = stream.by_ref().take(size.min(left)).read_to_end(&mut body)? as u64;
-        if body.len() as u64 == room {
-            return Ok(body);
-        }
-        if read < size || !line(&mut stream.by_ref().take(2))?.is_empty() {
-            return Err(invalid("chunk"));
-        }
-    }
-}
-
-fn until_end(stream: impl Read, room: u64) -> io::Result<Vec<u8>> {
-    let mut body = Vec::new();
-    stream.take(room).read_to_end(&mut body)?;
-    Ok(body)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,11 +234,17 @@ mod tests {
 
     #[test]
     fn chunks_are_joined_and_limited() {
-        let read = |text: &str, room| chunks(&mut BufReader::new(text.as_bytes()), room);
+        let read = |text: &'static str, room| {
+            let stream: Box<dyn Stream> = Box::new(io::Cursor::new(text.as_bytes().to_vec()));
+            let mut body = Vec::new();
+            let whole = Body { stream: BufReader::new(stream), left: Left::Chunk(0, true) };
+            whole.take(room).read_to_end(&mut body).map(|_| body)
+        };
         assert_eq!(read("4\r\nWiki\r\n5;x=y\r\npedia\r\n0\r\n\r\n", 100).unwrap(), b"Wikipedia");
         assert_eq!(read("4\r\nWiki\r\n5\r\npedia\r\n0\r\n\r\n", 6).unwrap(), b"Wikipe");
         assert!(read("4\r\nWi", 100).is_err());
         assert!(read("zz\r\n", 100).is_err());
+        assert!(read("4\r\nWikixx5\r\n", 100).is_err());
         assert!(read("ffffffffffffffff\r\nabc", 100).is_err());
     }
 }

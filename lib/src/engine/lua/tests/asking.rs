@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::lua::api;
-use crate::engine::lua::cursor::{Base, Chain, Key};
+use crate::engine::lua::cursor::Chain;
 use crate::engine::lua::look::{self, Thing};
 
 fn cursor(code: &str) -> (String, usize) {
@@ -207,21 +207,15 @@ fn pages() {
 fn the_reference_and_the_state_agree() {
     let lua = engine();
     let state = lua.state();
-    let at = |name: &str| {
-        let mut keys = name.split('.').map(|name| Key::Name(name.to_owned()));
-        let Some(Key::Name(base)) = keys.next() else { return false };
-        matches!(look::resolve(state, &Chain { base: Base::Name(base), keys: keys.collect() }), Some(Thing::Value(_)))
-    };
-    for entry in api::API {
-        let method = ["tool.", "comm.", "file."].iter().any(|kind| entry.name.starts_with(kind));
-        assert!(method || ["ARGS", "arg"].contains(&entry.name) || at(entry.name), "{}", entry.name);
+    for entry in api::entries() {
+        let there = matches!(look::resolve(state, &Chain::of(entry.name)), Some(Thing::Value(_)));
+        assert!(there || api::is_method(entry) || ["ARGS", "arg"].contains(&entry.name), "{}", entry.name);
     }
-    for table in
-        ["coroutine", "debug", "io", "math", "os", "package", "string", "table", "utf8", "JSON", "Tool", "Comm"]
-    {
-        let value: mlua::Value = state.globals().raw_get(table).unwrap();
-        for name in look::fields(state, &value).keys() {
-            assert!(api::entry(&format!("{table}.{name}")).is_some(), "{table}.{name} is not in the reference");
+    for (name, value) in look::fields(state, &mlua::Value::Table(state.globals())) {
+        assert!(api::entry(&name).is_some(), "{name} is not in the reference");
+        for field in look::fields(state, &value).keys().filter(|_| value.is_table() && name != "_G" && name != "tools")
+        {
+            assert!(api::entry(&format!("{name}.{field}")).is_some(), "{name}.{field} is not in the reference");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The language as scripts see it: output, values, arguments, JSON, completeness.
 
 use super::*;
-use crate::engine::{Args, Completeness};
+use crate::engine::Completeness;
 
 #[test]
 fn print_prints_as_lua_does() {

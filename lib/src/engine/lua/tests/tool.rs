@@ -17,6 +17,18 @@ fn calling() {
 }
 
 #[test]
+fn a_time_limit_is_a_number_or_text() {
+    for limit in ["5", "0.5", "'5s'", "1e6"] {
+        let code = format!("print(Tool.invoke('calculator', {{input = '1'}}, {{timeout = {limit}}}).success)");
+        assert_eq!(prints(&code), "true\n", "{limit}");
+    }
+    for limit in ["-1", "0/0", "{}", "true", "'soon'"] {
+        let error = failure(&format!("Tool.invoke('calculator', {{input = '1'}}, {{timeout = {limit}}})"));
+        assert_eq!(error.class, Class::Usage, "{limit}");
+    }
+}
+
+#[test]
 fn failing() {
     assert_eq!(prints("local r = Tool.calculator{input = '1/0('} print(r.success)"), "false\n");
     assert_eq!(failure("Tool.invoke('calcluator', {})").class, Class::NotFound);
