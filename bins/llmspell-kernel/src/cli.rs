@@ -31,6 +31,12 @@ pub(crate) enum Action {
     ConfigInit { output: Option<PathBuf>, force: bool },
     /// Rewrite a configuration of v0.10; print it unless `write`.
     ConfigMigrate { file: Option<PathBuf>, write: bool },
+    /// Keep the key of a service.
+    KeysSet { name: String },
+    /// Print the names of the keys there are.
+    KeysList { json: bool },
+    /// Forget a key.
+    KeysRemove { name: String },
     /// Look for what would keep a kernel from working.
     Doctor { json: bool },
     /// Tell Jupyter of the kernel.
@@ -632,6 +638,33 @@ const CONFIG: Command<Draft, Args> = Command::new("config", "show, check, write 
             .make(|draft| Draft::act(draft.config, Action::ConfigMigrate { file: draft.file, write: draft.write })),
     ]);
 
+const PROVIDER: Operand<Draft> = Operand::new("NAME", |draft: &mut Draft, value| {
+    draft.section = Some(value.into_text()?);
+    Ok(())
+})
+.doc("The provider: a service such as `openai`, or the NAME of a section `[providers.NAME]`.");
+
+const KEYS: Command<Draft, Args> = Command::new("keys", "keep keys of model services")
+    .about(&["Keys are kept in `~/.llmspell/keys.toml`, which only you can read. No command prints one. \
+             llmspell.toml(5) tells where else a key is looked for, and in which order."])
+    .commands(&[
+        Command::new("set", "keep a key")
+            .about(&["Asks for the key at a terminal without showing it; else reads the first line of standard \
+                     input. A key is never an argument, as others could see it there."])
+            .operands(&[PROVIDER])
+            .make(|draft| {
+                let name = draft.section.unwrap_or_default();
+                Draft::act(draft.config, Action::KeysSet { name })
+            }),
+        Command::new("list", "print the names of the keys there are")
+            .flags(&[PRINTED])
+            .make(|draft| Draft::act(draft.config, Action::KeysList { json: draft.json })),
+        Command::new("remove", "forget a key").operands(&[PROVIDER]).make(|draft| {
+            let name = draft.section.unwrap_or_default();
+            Draft::act(draft.config, Action::KeysRemove { name })
+        }),
+    ]);
+
 /// The parser, `--help`, the page and completions all read this.
 pub(crate) const CLI: Command<Draft, Args> = Command::new(
     "llmspell-kernel",
@@ -651,6 +684,8 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
 .synopsis(&[
     "[start] [FLAGS]",
     "config show|check|init|migrate [FLAGS] [OPERANDS]",
+    "keys set|remove NAME",
+    "keys list [FLAGS]",
     "doctor [FLAGS]",
     "install|uninstall|list [FLAGS]",
     "install-service|uninstall-service|connection [FLAGS]",
@@ -673,6 +708,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
         )])
         .make(Draft::serve),
     CONFIG,
+    KEYS,
     Command::new("doctor", "look for what would keep a kernel from working")
         .about(&["Checks the folders and their modes, the configuration, stale files, free ports and the limits of \
                  the system. Exits with 1 if something would keep a kernel from working."])

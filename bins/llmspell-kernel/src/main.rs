@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cli::{Action, Args, Ports, Serve};
-use llmspell::cli::{Engine, main as program, print, report};
+use llmspell::cli::{Engine, main as program, print, report, secret};
 use llmspell::config::{Config, Level, Loaded, LogOutput, Origin, Sources, commands};
 use llmspell::daemon::{Side, detach};
 use llmspell::error::{Class, Error, Result};
@@ -15,6 +15,7 @@ use llmspell::kernel::{self, Admin, Ready, Reload, Settings};
 use llmspell::kernelspec::{self, Folders};
 use llmspell::log::{FileSettings, Sinks};
 use llmspell::protocol::connection::{Connection, Transport};
+use llmspell::providers::keys::Keys;
 use llmspell::runtime::Runtime;
 use llmspell::security::Policy;
 use llmspell::service::install::Plan;
@@ -91,6 +92,20 @@ fn run(args: Args) -> Result<u8> {
                 _ => print(&(serde_json::to_string_pretty(&connection).unwrap_or_default() + "\n")).map(|()| 0),
             }
         }
+        Action::KeysSet { name } => {
+            let key = secret(&format!("key of {name}"))?;
+            Keys::of(&sources.home).set(&name, &key).map(|()| 0)
+        }
+        Action::KeysList { json } => {
+            let names = Keys::of(&sources.home).list()?;
+            let text = if json {
+                format!("{}\n", serde_json::json!({ "keys": names }))
+            } else {
+                names.iter().map(|name| format!("{name}\n")).collect()
+            };
+            print(&text).map(|()| 0)
+        }
+        Action::KeysRemove { name } => Keys::of(&sources.home).remove(&name).map(|()| 0),
         Action::Doctor { json } => {
             let loaded = Config::survey(&sources);
             let report = doctor::doctor(&sources.home, &loaded);

@@ -88,7 +88,7 @@ impl Seen {
         if !name.starts_with("=[") || name == "=[*]" {
             return None;
         }
-        let (_, code) = self.scripts.iter().rev().find(|(cell, _)| cell == name)?;
+        let (_, code) = self.scripts.iter().rev().find(|(cell, _)| **cell == *name)?;
         std::str::from_utf8(code).ok()
     }
 }

@@ -1,5 +1,6 @@
 //! What the engine does, through its public face. `policy` and `tool` need a policy and a registry that work.
 
+mod agent;
 mod asking;
 mod comm;
 mod display;
