@@ -126,6 +126,7 @@ pub fn route(
         pool: Pool::default(),
         processes: HashMap::new(),
         next: FIRST,
+        unsent: Vec::new(),
         due: None,
         deaf: false,
         begun: Instant::now(),
@@ -152,6 +153,7 @@ pub fn route(
         if !router.told {
             router.arm(router.begun + START);
         }
+        router.send();
         let left = router.due.map(|due| timespec(due.saturating_duration_since(Instant::now())));
         match epoll::wait(&router.epoll, spare_capacity(&mut events), left.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}

@@ -76,6 +76,8 @@ pub(super) struct Router<'a> {
     pub(super) pool: Pool,
     pub(super) processes: HashMap<u64, String>,
     pub(super) next: u64,
+    /// Connections for which there is something to send.
+    pub(super) unsent: Vec<u64>,
     /// When something has to be seen to.
     pub(super) due: Option<Instant>,
     /// No more connections can be taken for the moment.
@@ -268,6 +270,18 @@ impl Router<'_> {
             }
         }
         if alive { self.rearm(token) } else { self.ended(token) }
+    }
+
+    /// Sends what came together, once for each connection.
+    pub(super) fn send(&mut self) {
+        let mut tokens = std::mem::take(&mut self.unsent);
+        for token in tokens.drain(..) {
+            let Some(link) = self.links.get_mut(&token).filter(|link| link.peer.queued() > 0) else { continue };
+            // That it is broken is learnt by reading.
+            let _ = link.peer.flush();
+            self.rearm(token);
+        }
+        self.unsent = tokens;
     }
 
     /// Has epoll wait for what this connection needs.

@@ -50,6 +50,7 @@ impl Router<'_> {
                 if channel == Channel::Iopub {
                     // Everything it publishes.
                     link.peer.send(&encode(None, &[vec![1]]));
+                    self.unsent.push(token);
                 }
                 let Some(member) = self.pool.members.get(&id) else { return };
                 let mut links = member.links.iter().flatten().filter_map(|token| self.links.get(token));
@@ -90,9 +91,7 @@ impl Router<'_> {
             return self.fault("slow_client");
         }
         link.peer.send(bytes);
-        if link.peer.queued() > 0 {
-            self.rearm(token);
-        }
+        self.unsent.push(token);
     }
 
     pub(super) fn on_message(&mut self, token: u64, frames: Message) {
@@ -291,9 +290,7 @@ impl Router<'_> {
         }
         link.peer.send(bytes);
         let queued = link.peer.queued();
-        if queued > 0 {
-            self.rearm(token);
-        }
+        self.unsent.push(token);
         queued <= HIGH
     }
 

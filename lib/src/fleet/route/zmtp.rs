@@ -5,12 +5,13 @@
 //! connection a subscription came by, which has to be known to show everybody their own.
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg};
 
 /// A message: its frames.
 pub(super) type Message = Vec<Vec<u8>>;
@@ -19,6 +20,8 @@ pub(super) type Message = Vec<Vec<u8>>;
 const CHUNK: usize = 16 << 10;
 /// How often one connection is read before the others get their turn.
 const TURN: usize = 16;
+/// Messages sent at once.
+const AT_ONCE: usize = 16;
 /// Most frames of a message.
 const FRAMES: usize = 1024;
 /// Bytes of a greeting.
@@ -134,25 +137,28 @@ impl Peer {
         Ok(())
     }
 
-    /// Sends an encoded message, at once if there is room. That the connection is broken is learnt by reading.
+    /// Takes an encoded message; [`Peer::flush`] sends it.
     pub(super) fn send(&mut self, bytes: &Rc<[u8]>) {
         self.queued += bytes.len();
         self.output.push_back(Rc::clone(bytes));
-        if self.output.len() == 1 {
-            let _ = self.flush();
-        }
     }
 
-    /// Sends what waits, as far as there is room.
+    /// Sends what waits, as far as there is room, as many messages as there are at once.
     pub(super) fn flush(&mut self) -> Result<(), Closed> {
-        while let Some(first) = self.output.front() {
-            match send(&self.fd, &first[self.sent..], SendFlags::NOSIGNAL) {
+        while !self.output.is_empty() {
+            let mut parts = [IoSlice::new(&[]); AT_ONCE];
+            let mut count = 0;
+            for (at, bytes) in self.output.iter().take(AT_ONCE).enumerate() {
+                parts[at] = IoSlice::new(if at == 0 { &bytes[self.sent..] } else { bytes });
+                count += 1;
+            }
+            match sendmsg(&self.fd, &parts[..count], &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL) {
                 Ok(count) => {
                     self.queued -= count;
                     self.sent += count;
-                    if self.sent == first.len() {
+                    while let Some(first) = self.output.front().filter(|first| first.len() <= self.sent) {
+                        self.sent -= first.len();
                         self.output.pop_front();
-                        self.sent = 0;
                     }
                 }
                 Err(Errno::INTR) => {}

@@ -171,14 +171,16 @@ async fn accept(listener: &Listener, site: &Arc<Site>, stop: OwnedFd) -> Result<
             _ = stop.readable() => break,
             slot = Arc::clone(&slots).acquire_owned() => slot,
         };
+        let accepted = async {
+            match listener {
+                Listener::Tcp(listener) => spawn(listener.accept().await?.0, site, ends.clone(), slot),
+                Listener::Unix(listener) => spawn(listener.accept().await?.0, site, ends.clone(), slot),
+            }
+            std::io::Result::Ok(())
+        };
         let accepted = tokio::select! {
             _ = stop.readable() => break,
-            accepted = async {
-                Ok::<_, std::io::Error>(match listener {
-                    Listener::Tcp(listener) => spawn(listener.accept().await?.0, site, ends.clone(), slot),
-                    Listener::Unix(listener) => spawn(listener.accept().await?.0, site, ends.clone(), slot),
-                })
-            } => accepted,
+            accepted = accepted => accepted,
         };
         if accepted.is_err() {
             // No descriptor is left; one that ends gives one back.
