@@ -20,6 +20,7 @@ TEXTS = README.md CHANGELOG.md SECURITY.md LICENSE-APACHE LICENSE-MIT
 SCRIPTS = errors.lua fetch.lua hello.lua progress.lua quickstart.lua
 CONFIGS = anthropic.toml local.toml openai.toml
 UNITS = llmspell-kernel.service llmspell-kernel@.service
+USER_UNITS = llmspell-fleet-route@.service llmspell-fleet-serve.service
 NOTEBOOKS = data.ipynb tools.ipynb tour.ipynb
 
 BIN = $(DESTDIR)$(PREFIX)/bin
@@ -53,6 +54,8 @@ install:
 	umask 022; cd deploy/systemd && for unit in $(UNITS); do \
 	    sed 's,/usr/local/bin/,$(PREFIX)/bin/,' $$unit >"$(SYSTEMD)/system/$$unit" && \
 	    sed 's,/usr/local/bin/,$(PREFIX)/bin/,' user/$$unit >"$(SYSTEMD)/user/$$unit" || exit; done
+	umask 022; cd deploy/systemd/user && for unit in $(USER_UNITS); do \
+	    sed 's,/usr/local/bin/,$(PREFIX)/bin/,' $$unit >"$(SYSTEMD)/user/$$unit" || exit; done
 	install -m 644 deploy/systemd/llmspell.sysusers "$(SYSUSERS)/llmspell.conf"
 	umask 022; cd deploy && for folder in docker kubernetes launchd nomad; do \
 	    mkdir -p "$(DOC)/deploy/$$folder" && install -m 644 $$folder/* "$(DOC)/deploy/$$folder/" || exit; done
@@ -69,6 +72,7 @@ uninstall:
 	for page in $(PAGES5); do rm -f "$(MAN)/man5/$$page"; done
 	for page in $(PAGES7); do rm -f "$(MAN)/man7/$$page"; done
 	for unit in $(UNITS); do rm -f "$(SYSTEMD)/system/$$unit" "$(SYSTEMD)/user/$$unit"; done
+	for unit in $(USER_UNITS); do rm -f "$(SYSTEMD)/user/$$unit"; done
 	rm -f "$(SYSUSERS)/llmspell.conf"
 	rm -rf "$(DOC)"
 

@@ -14,7 +14,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import BIN, WAIT, Watched, Wire, line, program
+from conftest import BIN, WAIT, Watched, Wire, ended, line, program
 
 CONFIG = "[log]\nlevel = \"debug\"\n"
 
@@ -334,6 +334,7 @@ def test_logs_that_were_compressed(fleet):
 
 
 def test_the_watch_starts_again_what_was_killed(fleet):
+    """F3"""
     done = fleet("spawn", "a.toml", "--restart", "on-failure")
     assert "no watch runs" in done.err and "watch --unit" in done.err
     name = done.out.strip()
@@ -383,16 +384,25 @@ def test_the_examples_of_the_page_run(fleet):
     fleet.place.write("shop.toml", f'fleet = "shop"\n[kernels.web]\nconfig = "openai.toml"\nport = {free_block(1)}\n')
     for example in map(json.loads, listed.stdout.splitlines()):
         command = example["command"].replace("kernel-9555", first or "none").replace(" lua", f" lua --port {port}")
+        if command.endswith(" &"):
+            # It serves until the example that stops everything.
+            fleet.watches.append(subprocess.Popen(["sh", "-c", f"exec {command[:-2]}"], env=env, cwd=fleet.place.work,
+                                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+            assert re.search("is ready|serving on", line(fleet.watches[-1].stdout)), command
+            continue
         done = subprocess.run(["sh", "-c", command], env=env, cwd=fleet.place.work, capture_output=True, text=True, timeout=WAIT)
         assert (done.returncode, done.stderr) == (0, ""), (command, done)
         first = first or done.stdout.strip()
         assert done.stdout or "logs" in command or ">" in command, command
         if example.get("output"):
             assert done.stdout == example["output"], command
+    fleet.watches[-1].terminate()
+    assert [ended(child) for child in fleet.watches] == [0, 0]
     assert fleet.rows() == {} and "ExecStart" in (fleet.place.work / "llmspell-fleet-watch.service").read_text()
 
 
 def test_a_closed_output_is_no_failure(fleet):
+    """F25"""
     fleet.spawn("a.toml")
     done = subprocess.run(["bash", "-o", "pipefail", "-c", f"{program('fleet')} list | true; {program('fleet')} logs | head -1"],
                           env=fleet.place.env, capture_output=True, text=True)

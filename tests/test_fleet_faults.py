@@ -421,6 +421,103 @@ def test_a_full_disk_for_logs(place):
     assert said[:4] == ["k"] + ["answers"] * 3 and said[4].startswith("HEALTHY ") and said[5] == "k: stopped", done
 
 
+def test_a_log_that_is_renamed_removed_and_truncated(fleet):  # noqa: F811
+    """F19: each line once"""
+    logs = fleet.place.home / "logs"
+    logs.mkdir(mode=0o700)
+    log, old = logs / "k.log", logs / "k.2026-01-03T00-00-00Z.log"
+
+    def write(path, number, mode="a"):
+        with path.open(mode) as file:
+            file.write(f"2026-01-02T00:00:0{number}.000Z INFO x: line {number}{' with more' * (number == 0)}\n")
+
+    write(log, 0)
+    follow = subprocess.Popen([program("fleet"), "logs", "k", "-f", "-n", "1"], env=fleet.place.env, stdout=subprocess.PIPE)
+
+    def follows(number):
+        assert f"x: line {number}" in line(follow.stdout)
+
+    try:
+        follows(0)
+        write(log, 1)
+        follows(1)
+        log.rename(old)
+        write(old, 2)
+        follows(2)
+        write(log, 3)
+        follows(3)
+        log.unlink()
+        write(log, 4)
+        follows(4)
+        write(log, 5)
+        follows(5)
+        write(log, 6, "w")
+        follows(6)
+        # Half a line is none yet.
+        with log.open("a") as file:
+            file.write("2026-01-02T00:00:07.000Z INFO x: line")
+            file.flush()
+            file.write(" 7\n")
+        follows(7)
+        follow.terminate()
+        assert (follow.stdout.read(), follow.wait(WAIT)) == (b"", 0)
+    finally:
+        follow.kill()
+        follow.wait()
+        follow.stdout.close()
+
+
+CLOCK = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+/* The time of day is moved by the seconds in $CLOCK; nothing else is. */
+int clock_gettime(clockid_t id, struct timespec *time) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    int done = real(id, time);
+    FILE *file = id == CLOCK_REALTIME && getenv("CLOCK") ? fopen(getenv("CLOCK"), "r") : 0;
+    long by = 0;
+    if (file && fscanf(file, "%ld", &by) == 1) time->tv_sec += by;
+    if (file) fclose(file);
+    return done;
+}
+"""
+
+
+def test_a_clock_that_jumps(fleet):  # noqa: F811
+    """F20: no policy, no age and no limit goes by the time of day"""
+    source, library, clock = (fleet.place.root / name for name in ("clock.c", "clock.so", "clock"))
+    source.write_text(CLOCK)
+    done = subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    clock.write_text("0")
+    fleet.place.env.update(LD_PRELOAD=str(library), CLOCK=str(clock))
+    name, = fleet.spawn("a.toml", "--restart", "always")
+    watch = fleet.watch("--backoff", "10s")
+    for by in (3600, -3600, -int(time.time()) + 10, 10 ** 9):
+        clock.write_text(str(by))
+        begun = time.monotonic()
+        pid = fleet.connection(name)["pid"]
+        assert 0 <= fleet.row(name)["uptime_s"] < 60
+        assert fleet("health", name).out.startswith("HEALTHY (uptime: ") and int(fleet("health", name).out.split()[2].rstrip("s,")) < 60
+        fleet("restart", name)
+        assert fleet.row(name)["pid"] != pid and time.monotonic() - begun < WAIT
+        # It did jump.
+        last = (fleet.place.home / f"logs/{name}.log").read_text().splitlines()[-1]
+        assert last.startswith(time.strftime("%Y-", time.gmtime(time.time() + by))), last
+    # It jumped, and yet the first restart is at once.
+    with Watched(fleet.row(name)["pid"]) as watched:
+        os.kill(fleet.row(name)["pid"], signal.SIGKILL)
+        assert watched.ended()
+    fleet.event(watch, "started")
+    clock.write_text("-3600")
+    assert fleet.row(name)["state"] == "running" and fleet("logs", name, "-n", "1").out
+    fleet("stop", name)
+
+
 def test_what_a_kernel_started_ends_with_it(fleet):
     """F21"""
     name, = fleet.spawn("--allow-run", "--allow-read", "--allow-write")

@@ -1,5 +1,6 @@
 """make install and uninstall, with the programs that are built already."""
 import os
+import re
 import shutil
 import subprocess
 
@@ -39,6 +40,7 @@ def test_everything_is_there(destination):
     deploy = [path.relative_to(ROOT) for path in (ROOT / "deploy").rglob("*") if path.is_file() and path.parent.name != "user"]
     expected |= {f"usr/share/doc/llmspell/{path}" for path in deploy if path.parts[1] != "systemd"}
     expected |= {f"usr/lib/systemd/{scope}/llmspell-kernel{at}.service" for scope in ("system", "user") for at in ("", "@")}
+    expected |= {f"usr/lib/systemd/user/llmspell-fleet-{unit}.service" for unit in ("route@", "serve")}
     expected.add("usr/lib/sysusers.d/llmspell.conf")
     expected |= {f"usr/share/doc/llmspell/{name}"
                  for name in ("README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE-APACHE", "LICENSE-MIT")}
@@ -51,7 +53,7 @@ def test_everything_is_there(destination):
 
 def test_the_units_name_the_program_that_was_installed(destination):
     for unit in (destination / "usr/lib/systemd").rglob("*.service"):
-        assert "\nExecStart=/usr/bin/llmspell-kernel --id " in unit.read_text(), unit
+        assert re.search(r"\nExecStart=/usr/bin/llmspell-(kernel --id|fleet (route|serve))", unit.read_text()), unit
 
 
 def test_the_front_name_finds_the_programs(destination, place):

@@ -54,8 +54,8 @@ class Terminal:
         wanted = condition if callable(condition) else lambda text: re.search(condition, text, re.M)
         end = time.monotonic() + timeout
         while not wanted(self.text()):
-            assert time.monotonic() < end and self.child.poll() is None, self.text()
-            self.read(1)
+            more = self.read(1)
+            assert time.monotonic() < end and (more or self.child.poll() is None), self.text()
         return self.text()
 
     def type(self, keys):

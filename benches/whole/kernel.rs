@@ -35,6 +35,8 @@ enum Process {
     Replier {
         _helper: Helper,
     },
+    /// One that others started.
+    Other,
 }
 
 /// A message that came: the reply to whom, and its content.
@@ -96,6 +98,12 @@ impl Kernel {
         })
     }
 
+    /// What listens where `file` says.
+    pub(crate) fn attach(file: &Path) -> Result<Self> {
+        let connection = Connection::read(file).map_err(text)?;
+        Self::connect(&connection, file.to_owned(), |_, _| Ok(Process::Other))
+    }
+
     fn start_with(
         dir: &Path,
         transport: Transport,
@@ -104,6 +112,14 @@ impl Kernel {
         let connection = connection(dir, transport);
         let file = dir.join(format!("{}.json", connection.key));
         connection.write(&file).map_err(text)?;
+        Self::connect(&connection, file, spawn)
+    }
+
+    fn connect(
+        connection: &Connection,
+        file: PathBuf,
+        spawn: impl FnOnce(&Connection, &Path) -> Result<Process>,
+    ) -> Result<Self> {
         let context = Context::new();
         let session = Session::new(&connection.key);
         let connect = |kind, channel: Channel| -> zmq::Result<Socket> {
@@ -125,7 +141,7 @@ impl Kernel {
         let iopub = connect(SocketType::SUB, Channel::Iopub).map_err(text)?;
         let heartbeat = connect(SocketType::DEALER, Channel::Heartbeat).map_err(text)?;
         let begun = Instant::now();
-        let process = spawn(&connection, &file)?;
+        let process = spawn(connection, &file)?;
         let mut kernel = Kernel { process, session, shell, control, iopub, heartbeat, file, start: 0.0 };
         kernel.info(Channel::Shell)?;
         kernel.start = begun.elapsed().as_secs_f64();
@@ -147,7 +163,7 @@ impl Kernel {
     pub(crate) fn pid(&self) -> u32 {
         match &self.process {
             Process::Kernel(child) => child.id(),
-            Process::Replier { .. } => 0,
+            Process::Replier { .. } | Process::Other => 0,
         }
     }
 

@@ -1,13 +1,16 @@
 //! What the whole programs cost, beside a floor measured in the same run. Prints a table; no number makes it fail.
 //!
-//! `cargo build --release && cargo bench -p llmspell-benches [-- --quick | --daemon | --fleet | --sizes]`; the programs are those
+//! `cargo build --release && cargo bench -p llmspell-benches [-- --quick | --daemon | --agents | --fleet | --route | --tools | --sizes]`; the programs are those
 //! beside it.
 
+mod agents;
 mod daemon;
 mod fleet;
 mod floor;
 mod kernel;
 mod process;
+mod route;
+mod tools;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -27,7 +30,6 @@ fn text(error: impl std::fmt::Display) -> String {
 const PROGRAMS: [&str; 4] = ["llmspell-kernel", "llmspell-run", "llmspell-tool", "llmspell-fleet"];
 const LINES: &str = "for i = 1, 100000 do print('line ' .. i) end";
 const LOOP: &str = "local x = 0 for i = 1, 50000000 do x = x + i % 7 end";
-const CALCULATION: [&str; 3] = ["invoke", "calculator", "input=6*7"];
 
 /// How often everything is done.
 struct Effort {
@@ -52,8 +54,14 @@ fn main() {
         [] => whole(&FULL),
         ["--quick"] => whole(&QUICK),
         ["--sizes"] => sizes(),
+        ["--agents"] => Folder::new().and_then(|folder| agents::rows(&FULL, &programs()?, folder.path())),
+        ["--route"] => Folder::new().and_then(|folder| route::rows(&FULL, &programs()?, folder.path())),
         ["--fleet"] => Folder::new().and_then(|folder| fleet::rows(&FULL, &programs()?, folder.path())),
-        _ => Err("usage: cargo bench -p llmspell-benches [-- --quick | --daemon | --fleet | --sizes]".into()),
+        ["--tools"] => Folder::new().and_then(|folder| tools::rows(&FULL, &programs()?, folder.path())),
+        _ => Err(
+            "usage: cargo bench -p llmspell-benches [-- --quick | --daemon | --agents | --fleet | --route | --tools | --sizes]"
+                .into(),
+        ),
     };
     if let Err(error) = done {
         eprintln!("benchmark: {error}");
@@ -110,8 +118,10 @@ fn whole(effort: &Effort) -> Result<()> {
     }
     work(&program, folder.path())?;
     memory(effort, &program, folder.path())?;
-    tools(effort, &bin, folder.path())?;
+    tools::rows(effort, &bin, folder.path())?;
     fleet::rows(effort, &bin, folder.path())?;
+    agents::rows(effort, &bin, folder.path())?;
+    route::rows(effort, &bin, folder.path())?;
     for name in PROGRAMS {
         row(&format!("size of {name}"), &format!("{:.2} MB", size_mb(&bin.join(name))?), None, size_aim(name));
     }
@@ -230,50 +240,6 @@ fn memory(effort: &Effort, program: &Path, dir: &Path) -> Result<()> {
     }
     kernel.pipelined(10_000)?;
     row("PSS after 10000 pipelined executes", &format!("{:.2} MB", pss_mb(kernel.pid())?), None, "");
-    Ok(())
-}
-
-fn tools(effort: &Effort, bin: &Path, dir: &Path) -> Result<()> {
-    let kernel = Kernel::start(&bin.join(PROGRAMS[0]), dir, Transport::Ipc)?;
-    let file = kernel.file().display().to_string();
-    let tool = bin.join(PROGRAMS[2]);
-    let live = [&CALCULATION[..], &["--connection-file", &file]].concat();
-    let mut times = repeat(effort.tools, |_| process::run(&tool, &live, dir))?;
-    row("llmspell-tool invoke, live kernel", &ms(&mut times), None, "10 ms");
-    let lines = dir.join("lines");
-    let count = 20_000;
-    let text_of_lines: String = (0..count).map(|n| format!("{{\"input\": \"{n}+1\"}}\n")).collect();
-    std::fs::write(&lines, text_of_lines).map_err(text)?;
-    for jobs in ["1", "10"] {
-        let arguments = ["invoke", "calculator", "--jsonl", "--jobs", jobs, "--connection-file", &file];
-        let mut times = repeat(3, |_| {
-            let input = std::fs::File::open(&lines).map_err(text)?;
-            process::run_with(&tool, &arguments, dir, input.into())
-        })?;
-        let rate = format!("{:.0} /s", f64::from(count) / median(&mut times));
-        row(
-            &format!("llmspell-tool invoke --jsonl --jobs {jobs}"),
-            &rate,
-            None,
-            if jobs == "10" { "5000 /s" } else { "" },
-        );
-    }
-    let zeros = dir.join("zeros");
-    std::fs::File::create(&zeros).and_then(|file| file.set_len(1 << 30)).map_err(text)?;
-    let hash = ["invoke", "hash_calculator", "operation=hash", "file=zeros", "--connection-file", &file];
-    let (mut floor, mut ours) = (Vec::new(), Vec::new());
-    for _ in 0..3 {
-        floor.push(process::run(Path::new("/usr/bin/sha256sum"), &["zeros"], dir)?);
-        ours.push(process::run(&tool, &hash, dir)?);
-    }
-    row("floor: sha256sum of 1 GiB", &ms(&mut floor), None, "");
-    row("hash_calculator of 1 GiB", &ms(&mut ours), Some(median(&mut ours) / median(&mut floor)), "1.2x");
-    std::fs::remove_file(&zeros).map_err(text)?;
-    let mut times = repeat(effort.tools, |_| process::run(&tool, &CALCULATION, dir))?;
-    row("llmspell-tool invoke, private kernel", &ms(&mut times), None, "");
-    let mut times = repeat(effort.tools, |_| process::run(&bin.join(PROGRAMS[1]), &["-e", "print(1)"], dir))?;
-    row("llmspell-run -e 'print(1)'", &ms(&mut times), None, "");
-    row("PSS after tool calls", &format!("{:.2} MB", pss_mb(kernel.pid())?), None, "");
     Ok(())
 }
 

@@ -34,6 +34,11 @@ pub(crate) fn pss_mb(pid: u32) -> Result<f64> {
     Ok(field(&format!("/proc/{pid}/smaps_rollup"), "Pss:")? * 1024.0 / 1e6)
 }
 
+/// The most memory it ever had.
+pub(crate) fn peak_mb(pid: u32) -> Result<f64> {
+    Ok(field(&format!("/proc/{pid}/status"), "VmHWM:")? * 1024.0 / 1e6)
+}
+
 /// How often any thread of the process was put on a CPU, over `seconds`.
 pub(crate) fn switches_per_second(pid: u32, seconds: f64) -> Result<f64> {
     let before = switches(pid)?;

@@ -1,6 +1,7 @@
 //! Command line of llmspell-fleet(1): what can be asked for.
 
 mod apply;
+mod net;
 mod table;
 mod top;
 
@@ -61,9 +62,19 @@ pub(crate) enum Action {
     Top(Box<crate::top::Settings>),
     /// Print a unit for that.
     WatchUnit,
+    /// Give clients one kernel for many.
+    Route(Route),
+    /// Serve the fleet over HTTP.
+    Serve(Serve),
     /// Files for an engine that supervises, into a folder or on standard output.
     Export { which: Which, format: Format, scope: Scope, output: Option<PathBuf> },
 }
+
+/// What is routed.
+pub(crate) type Route = llmspell::fleet::route::Settings;
+
+/// Where and for whom to serve.
+pub(crate) type Serve = llmspell::fleet::serve::Settings;
 
 /// Which lines of which logs.
 #[derive(Clone, Debug, PartialEq)]
@@ -158,6 +169,7 @@ pub(crate) struct Draft {
     stable: Option<Duration>,
     probe: Option<Duration>,
     unit: bool,
+    serve: Serve,
 }
 
 impl AsMut<Permissions> for Draft {

@@ -4,6 +4,7 @@ mod apply;
 mod ask;
 mod change;
 mod cli;
+mod net;
 mod show;
 mod top;
 
@@ -26,7 +27,10 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<u8> {
-    let lines = matches!(args.action, Action::Logs(_) | Action::Watch(_) | Action::Exec { .. });
+    let lines = matches!(
+        args.action,
+        Action::Logs(_) | Action::Watch(_) | Action::Route(_) | Action::Serve(_) | Action::Exec { .. }
+    );
     let (json, outcome) = (args.json && !lines, act(args));
     match outcome {
         // A program that reads a document gets one.
@@ -52,6 +56,8 @@ fn act(args: Args) -> Result<u8> {
         Action::Exec { names, script } => fleet.exec(&names, &script),
         Action::Cleanup { dry_run } => fleet.cleanup(dry_run),
         Action::Watch(settings) => fleet.watch(settings),
+        Action::Route(settings) => fleet.route(&settings),
+        Action::Serve(settings) => fleet.serve(&settings),
         Action::Export { which, format, scope, output } => fleet.export(&which, format, scope, output.as_deref()),
         Action::Apply { file, prune, adopt, change } => fleet.apply(&file, prune, adopt, &change),
         Action::Scale { name, count, change } => fleet.scale(&name, count, &change),

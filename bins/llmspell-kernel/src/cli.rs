@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use llmspell::agents::approval::Decision;
 use llmspell::cli::{Command, Engine, Example, Flag, Group, Operand, Permissions, names};
 use llmspell::error::{Class, Error, Result};
 use llmspell::home::check_id;
@@ -31,6 +32,16 @@ pub(crate) enum Action {
     ConfigInit { output: Option<PathBuf>, force: bool },
     /// Rewrite a configuration of v0.10; print it unless `write`.
     ConfigMigrate { file: Option<PathBuf>, write: bool },
+    /// Keep the key of a service.
+    KeysSet { name: String },
+    /// Print the names of the keys there are.
+    KeysList { json: bool },
+    /// Forget a key.
+    KeysRemove { name: String },
+    /// Print the calls of tools that wait for a person.
+    ApprovalsList { json: bool },
+    /// Decide on one.
+    Approval { id: String, decision: Decision, json: bool },
     /// Look for what would keep a kernel from working.
     Doctor { json: bool },
     /// Tell Jupyter of the kernel.
@@ -275,6 +286,12 @@ impl Draft {
     fn service(self) -> (Service, bool) {
         let Draft { id, config, ports, scope, format, force, enable, start, print, .. } = self;
         (Service { id, config, ports, scope, format, force, enable, start }, print)
+    }
+
+    /// The call that was named, and what is decided.
+    fn decide(self, decision: Decision) -> Result<Args> {
+        let id = self.section.unwrap_or_default();
+        Self::act(self.config, Action::Approval { id, decision, json: self.json })
     }
 
     /// Any other action.
@@ -632,6 +649,82 @@ const CONFIG: Command<Draft, Args> = Command::new("config", "show, check, write 
             .make(|draft| Draft::act(draft.config, Action::ConfigMigrate { file: draft.file, write: draft.write })),
     ]);
 
+const PROVIDER: Operand<Draft> = Operand::new("NAME", |draft: &mut Draft, value| {
+    draft.section = Some(value.into_text()?);
+    Ok(())
+})
+.doc("The provider: a service such as `openai`, or the NAME of a section `[providers.NAME]`.");
+
+const KEYS: Command<Draft, Args> = Command::new("keys", "keep keys of model services")
+    .about(&["Keys are kept in `~/.llmspell/keys.toml`, which only you can read. No command prints one. \
+             llmspell.toml(5) tells where else a key is looked for, and in which order."])
+    .commands(&[
+        Command::new("set", "keep a key")
+            .about(&["Asks for the key at a terminal without showing it; else reads the first line of standard \
+                     input. A key is never an argument, as others could see it there."])
+            .operands(&[PROVIDER])
+            .make(|draft| {
+                let name = draft.section.unwrap_or_default();
+                Draft::act(draft.config, Action::KeysSet { name })
+            }),
+        Command::new("list", "print the names of the keys there are")
+            .flags(&[PRINTED])
+            .make(|draft| Draft::act(draft.config, Action::KeysList { json: draft.json })),
+        Command::new("remove", "forget a key").operands(&[PROVIDER]).make(|draft| {
+            let name = draft.section.unwrap_or_default();
+            Draft::act(draft.config, Action::KeysRemove { name })
+        }),
+    ]);
+
+const CALL: Operand<Draft> = Operand::new("ID", |draft: &mut Draft, value| {
+    draft.section = Some(value.into_text()?);
+    Ok(())
+})
+.doc("The call, by its id or the first letters of it.");
+
+const APPROVALS: Command<Draft, Args> = Command::new("approvals", "decide on calls that wait for a person")
+    .about(&[
+        "An agent whose model wants to write files, run programs or send something waits for a person, unless its \
+         script says otherwise. What waits is kept, in the stores of kernels and of llmspell-run(1), until it is \
+         decided. A run that waits goes on at once; one that has paused goes on, with nothing done twice, when its \
+         script asks it again: `agent:resume_run(ID)`, llmspell-lua(7).",
+    ])
+    .commands(&[
+        Command::new("list", "print the calls that wait")
+            .flags(&[PRINTED])
+            .make(|draft| Draft::act(draft.config, Action::ApprovalsList { json: draft.json })),
+        Command::new("approve", "allow a call")
+            .flags(&[PRINTED])
+            .operands(&[CALL])
+            .make(|draft| draft.decide(Decision::Approve)),
+        Command::new("deny", "refuse a call").flags(&[PRINTED]).operands(&[CALL, REASON]).make(|draft| {
+            let reason = draft.word.clone();
+            draft.decide(Decision::Deny(reason))
+        }),
+        Command::new("edit", "allow a call with other parameters")
+            .flags(&[PRINTED])
+            .operands(&[CALL, PARAMETERS])
+            .make(|draft| {
+                let text = draft.word.clone().unwrap_or_default();
+                let parameters = serde_json::from_str(&text)
+                    .map_err(|error| Error::new(Class::Usage, format!("PARAMETERS: {error}")))?;
+                draft.decide(Decision::Edit(parameters))
+            }),
+    ]);
+
+const REASON: Operand<Draft> = Operand::new("REASON", |draft: &mut Draft, value| {
+    draft.word = Some(value.into_text()?);
+    Ok(())
+})
+.optional()
+.doc("Why; the model is told.");
+
+const PARAMETERS: Operand<Draft> = Operand::new("PARAMETERS", |draft: &mut Draft, value| {
+    draft.word = Some(value.into_text()?);
+    Ok(())
+})
+.doc("All parameters of the call, as a JSON object.");
+
 /// The parser, `--help`, the page and completions all read this.
 pub(crate) const CLI: Command<Draft, Args> = Command::new(
     "llmspell-kernel",
@@ -651,6 +744,9 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
 .synopsis(&[
     "[start] [FLAGS]",
     "config show|check|init|migrate [FLAGS] [OPERANDS]",
+    "keys set|remove NAME",
+    "keys list [FLAGS]",
+    "approvals list|approve|deny|edit [FLAGS] [OPERANDS]",
     "doctor [FLAGS]",
     "install|uninstall|list [FLAGS]",
     "install-service|uninstall-service|connection [FLAGS]",
@@ -673,6 +769,8 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
         )])
         .make(Draft::serve),
     CONFIG,
+    KEYS,
+    APPROVALS,
     Command::new("doctor", "look for what would keep a kernel from working")
         .about(&["Checks the folders and their modes, the configuration, stale files, free ports and the limits of \
                  the system. Exits with 1 if something would keep a kernel from working."])

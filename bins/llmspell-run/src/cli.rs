@@ -26,12 +26,39 @@ pub(crate) struct Args {
     pub(crate) workdir: Option<PathBuf>,
     /// `--profile` and `--allow-`.
     pub(crate) permissions: Permissions,
+    /// Which model is asked.
+    pub(crate) models: Models,
     /// Print results and errors as JSON.
     pub(crate) json: bool,
     /// How much to say on standard error.
     pub(crate) talk: Talk,
     /// Trust the project's configuration from now on.
     pub(crate) trust: bool,
+}
+
+/// Which model is asked, and what it may cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Models {
+    /// `--model`
+    pub(crate) model: Option<String>,
+    /// `--provider`
+    pub(crate) provider: Option<String>,
+    /// `--max-cost`, a number.
+    pub(crate) max_cost: Option<String>,
+    /// `--record`
+    pub(crate) record: Option<PathBuf>,
+    /// `--replay`
+    pub(crate) replay: Option<PathBuf>,
+}
+
+impl Models {
+    /// The default model they name, if any: a provider in front of it, or one that has its own.
+    pub(crate) fn default_model(&self) -> Option<String> {
+        match (&self.provider, &self.model) {
+            (Some(provider), Some(model)) => Some(format!("{provider}/{model}")),
+            (provider, model) => provider.clone().or_else(|| model.clone()),
+        }
+    }
 }
 
 /// Where the script comes from.
@@ -59,6 +86,7 @@ pub(crate) struct Draft {
     timeout: Option<Duration>,
     workdir: Option<PathBuf>,
     permissions: Permissions,
+    models: Models,
     json: bool,
     talk: Talk,
     trust: bool,
@@ -89,7 +117,8 @@ impl AsMut<Talk> for Draft {
 }
 
 fn make(draft: Draft) -> Result<Args> {
-    let Draft { engine, target, config, timeout, workdir, permissions, json, talk, trust, arguments, .. } = draft;
+    let Draft { engine, target, config, timeout, workdir, permissions, models, json, talk, trust, arguments, .. } =
+        draft;
     let script = match (draft.code, draft.file) {
         (Some(code), _) => Script::Code(code),
         (None, Some(file)) if file == "-" => Script::Stdin,
@@ -100,8 +129,27 @@ fn make(draft: Draft) -> Result<Args> {
         return Err(Error::new(Class::Usage, "permissions: a running kernel has its own")
             .hint("Start that kernel with these flags, or run the script without --kernel and --connection-file."));
     }
-    Ok(Args { script, arguments, engine, target, config, timeout, workdir, permissions, json, talk, trust })
+    if target != Target::Unsaid && models != Models::default() {
+        return Err(Error::new(Class::Usage, "models: a running kernel has its own")
+            .hint("Configure that kernel's models, or run the script without --kernel and --connection-file."));
+    }
+    Ok(Args { script, arguments, engine, target, config, timeout, workdir, permissions, models, json, talk, trust })
 }
+
+/// What a scripted model is.
+const MOCK: &[(&str, &str)] = &[
+    ("mock/echo", "Repeats what it is told."),
+    ("mock/FILE", "Answers from a script in TOML or JSON, in which `replies` is a list."),
+    ("mock/{...}", "Answers from a script in JSON that stands in its name: `mock/{\"replies\": [\"yes\", \"no\"]}`."),
+    (
+        "a reply",
+        "A text, or a table of `text` or `chunks` (the pieces in which it streams) or `json`, `reasoning`, `tool_calls` \
+         (each with `name` and `arguments`), `finish`, `usage`, `delay`, `chunk_delay`, and `error` (a text, or `class` \
+         and `text`) to fail. One with `match` is given only where the last message holds that text; `repeat = true` \
+         keeps it for the next time.",
+    ),
+    ("beside replies", "`delay` and `chunk_delay` for all of them; `repeat = true` to begin anew behind the last one."),
+];
 
 /// The parser, `--help`, the page and completions all read this.
 pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-run", "run a script, or a console")
@@ -151,6 +199,42 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-run", "run a
                 Flag::VERBOSE,
             ],
         ),
+        Group::new(
+            "Models",
+            &[
+                Flag::value("model", "MODEL", |draft: &mut Draft, value| {
+                    draft.models.model = Some(value.into_text()?);
+                    Ok(())
+                })
+                .short('m')
+                .doc("Ask MODEL where the script names none. It is `provider/model`, or the name of a well-known one. \
+                     `mock/echo` repeats what it is told; see MODELS WITHOUT A NETWORK."),
+                Flag::value("provider", "NAME", |draft: &mut Draft, value| {
+                    draft.models.provider = Some(value.into_text()?);
+                    Ok(())
+                })
+                .doc("Ask the provider NAME. Without `--model` its section in the configuration names the model."),
+                Flag::value("max-cost", "DOLLARS", |draft: &mut Draft, value| {
+                    let cost: f64 = value.parse("a number of US dollars")?;
+                    if !cost.is_finite() || cost < 0.0 {
+                        return Err(Error::new(Class::Usage, format!("{cost} is not a number of US dollars")));
+                    }
+                    draft.models.max_cost = Some(value.into_text()?);
+                    Ok(())
+                })
+                .doc("Spend no more on models than this; what would cost more ends with exit status 9."),
+                Flag::value("record", "FILE", |draft: &mut Draft, value| {
+                    draft.models.record = Some(value.path()?);
+                    Ok(())
+                })
+                .doc("Add requests to model services and their answers to FILE, without keys."),
+                Flag::value("replay", "FILE", |draft: &mut Draft, value| {
+                    draft.models.replay = Some(value.path()?);
+                    Ok(())
+                })
+                .doc("Give the answers recorded in FILE instead of asking a service."),
+            ],
+        ),
         Group::TARGET,
         Group::new(
             "Configuration",
@@ -185,7 +269,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-run", "run a
     ])
     .flags_end_at_operands()
     .make(make)
-    .topics(&[("COMMANDS OF THE CONSOLE", crate::console::COMMANDS), ("KEYS OF THE CONSOLE", crate::console::KEYS)])
+    .topics(&[("MODELS WITHOUT A NETWORK", MOCK), ("COMMANDS OF THE CONSOLE", crate::console::COMMANDS), ("KEYS OF THE CONSOLE", crate::console::KEYS)])
     .environment(&[
         ("LLMSPELL_HOME", "The folder of all files instead of `~/.llmspell`."),
         ("NO_COLOR", "If not empty, nothing is coloured."),
@@ -205,6 +289,12 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-run", "run a
             "llmspell-run -e 'print(Tool.get(\"calculator\"):execute({expression = \"2^10\"}).result.result)'",
         )
         .prints("1024\n"),
+        Example::new("Ask a model about what comes from a pipe.", "git diff | llmspell-run -e 'print(ask(\"Review this.\", stdin()))'"),
+        Example::new(
+            "Try a line without a model.",
+            "echo there | llmspell-run --model mock/echo -e 'print(ask(\"hello\", stdin()))'",
+        )
+        .prints("hello\n\nthere\n"),
         Example::new("Run a script file for at most a minute.", "llmspell-run --timeout 1m report.lua --month 3"),
         Example::new(
             "Let a script read a folder and nothing else.",
@@ -269,5 +359,19 @@ mod tests {
     fn a_running_kernel_keeps_its_permissions() {
         let error = args(&CLI, ["-k", "x", "--allow-net", "x.lua"]).unwrap_err();
         assert_eq!((error.class(), error.text()), (Class::Usage, "permissions: a running kernel has its own"));
+        let error = args(&CLI, ["-k", "x", "--model", "m", "x.lua"]).unwrap_err();
+        assert_eq!((error.class(), error.text()), (Class::Usage, "models: a running kernel has its own"));
+    }
+
+    #[test]
+    fn models_are_named_with_their_provider_or_without() {
+        let model = |words: &[&str]| run(words).models.default_model();
+        assert_eq!(model(&["-m", "a/b", "x"]).as_deref(), Some("a/b"));
+        assert_eq!(model(&["--provider", "a", "--model", "b", "x"]).as_deref(), Some("a/b"));
+        assert_eq!(model(&["--provider", "a", "x"]).as_deref(), Some("a"));
+        assert_eq!(model(&["x"]), None);
+        for wrong in ["-1", "x", "inf", "NaN"] {
+            assert!(args(&CLI, [format!("--max-cost={wrong}"), "x".into()]).is_err(), "{wrong}");
+        }
     }
 }

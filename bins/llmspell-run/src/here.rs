@@ -42,6 +42,20 @@ impl Here {
             sources.flag("kernel.workdir", sources.dir.join(dir).display().to_string(), "--workdir");
         }
         sources.permissions(&args.permissions);
+        let models = &args.models;
+        if let Some(model) = models.default_model() {
+            sources.flag("models.default", model, if models.model.is_some() { "--model" } else { "--provider" });
+        }
+        if let Some(cost) = models.max_cost.as_deref().and_then(|cost| cost.parse::<f64>().ok()) {
+            sources.flag("models.max_cost", cost, "--max-cost");
+        }
+        for (key, path, flag) in
+            [("models.record", &models.record, "--record"), ("models.replay", &models.replay, "--replay")]
+        {
+            if let Some(path) = path {
+                sources.flag(key, sources.dir.join(path).display().to_string(), flag);
+            }
+        }
         let loaded = Config::load(&sources)?;
         if args.talk != Talk::Quiet {
             loaded.warnings.iter().for_each(|warning| eprint_line(&format!("warning: {warning}")));

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use llmspell::cli::Silence;
 use llmspell::cli::{Progress, is_closed_output, output_error, report};
 use llmspell::daemon::{leave, signal_fd};
 use llmspell::engine::{Interrupter, Output, Reason, Stream};
@@ -14,7 +15,6 @@ use llmspell::protocol::content::Display;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::console;
@@ -281,7 +281,7 @@ fn ask(
     stop: impl AsFd,
     deadline: Option<Instant>,
 ) -> Result<Option<String>> {
-    let _silence = if password { Silence::new(input) } else { None };
+    let _silence = if password { Silence::new(input.get_ref()) } else { None };
     let mut line = Vec::new();
     loop {
         if input.buffer().is_empty() {
@@ -328,7 +328,7 @@ impl Asker {
     pub(crate) fn begin(&mut self, password: bool) -> bool {
         let new = self.open.is_none();
         if new {
-            self.open = Some(if password { Silence::new(&self.input) } else { None });
+            self.open = Some(if password { Silence::new(self.input.get_ref()) } else { None });
         }
         new
     }
@@ -368,27 +368,6 @@ fn wait(input: BorrowedFd<'_>, stop: BorrowedFd<'_>, deadline: Option<Instant>) 
             Err(Errno::INTR) => {}
             Err(error) => return Err(Error::system("standard input", error.into())),
         }
-    }
-}
-
-/// A terminal that does not echo while this lives.
-struct Silence(OwnedFd, rustix::termios::Termios);
-
-impl Silence {
-    fn new(input: &BufReader<File>) -> Option<Self> {
-        let terminal = input.get_ref().as_fd().try_clone_to_owned().ok()?;
-        let before = tcgetattr(&terminal).ok()?;
-        let mut quiet = before.clone();
-        quiet.local_modes.remove(LocalModes::ECHO);
-        quiet.local_modes.insert(LocalModes::ECHONL);
-        tcsetattr(&terminal, OptionalActions::Flush, &quiet).ok()?;
-        Some(Silence(terminal, before))
-    }
-}
-
-impl Drop for Silence {
-    fn drop(&mut self) {
-        let _ = tcsetattr(&self.0, OptionalActions::Flush, &self.1);
     }
 }
 

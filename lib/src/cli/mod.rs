@@ -9,6 +9,7 @@ mod help;
 pub(crate) mod man;
 mod parse;
 mod progress;
+mod secret;
 mod shared;
 mod table;
 
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 
 pub use check::{check, check_page};
 pub use progress::Progress;
+pub use secret::{Silence, secret};
 pub use shared::{Engine, Grant, Permissions, Profile, Talk, Target};
 pub use table::{Command, Example, Flag, Group, Operand, Value, names};
 

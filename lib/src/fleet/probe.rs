@@ -10,7 +10,7 @@ use zmq::{Context, DONTWAIT, POLLIN, Socket, SocketType};
 use super::survey::{Condition, Kernel};
 use crate::multipart;
 use crate::protocol::connection::{Channel, Connection};
-use crate::protocol::wire::Session;
+use crate::protocol::wire::{Incoming, Session};
 
 /// Kernels asked at one time: ZeroMQ has a thousand sockets to give.
 const AT_ONCE: usize = 250;
@@ -159,7 +159,12 @@ impl Asked {
             }
         }
         while let Ok(frames) = multipart::receive(&self.shell, DONTWAIT) {
-            if self.session.signer().parse(frames).is_ok_and(|message| message.header.msg_type == "kernel_info_reply") {
+            // A route without kernels says that it has none.
+            let told = |message: Incoming| {
+                message.header.msg_type == "kernel_info_reply"
+                    && !message.content.get().contains("\"status\":\"error\"")
+            };
+            if self.session.signer().parse(frames).is_ok_and(told) {
                 self.answers.shell = Some(true);
             }
         }

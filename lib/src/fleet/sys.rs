@@ -1,9 +1,9 @@
-//! The two system calls of the fleet that have no safe name: how a process ended that is no child, and what a child
-//! does between fork and exec.
+//! The system calls of the fleet that have no safe name: how a process ended that is no child, what a child does between
+//! fork and exec, and who is at the other end of a local socket.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -29,6 +29,18 @@ pub(super) fn exit_status(pidfd: BorrowedFd<'_>) -> Option<i32> {
     // SAFETY: the descriptor is open; the structure has the size that stands in the number of the call.
     let code = unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_INFO as _, &raw mut info) };
     (code == 0 && info.mask & INFO_EXIT != 0).then_some(info.exit_code)
+}
+
+/// The process that made the other end of a local socket; nothing when it has no number here, as in another PID name space.
+#[expect(unsafe_code, reason = "rustix has no room for a PID of 0")]
+pub(super) fn peer_process(socket: impl AsFd) -> Option<i32> {
+    let mut who = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut size = size_of::<libc::ucred>() as libc::socklen_t;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open; the structure has the size that is given.
+    let code =
+        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, (&raw mut who).cast(), &raw mut size) };
+    (code == 0 && who.pid > 0).then_some(who.pid)
 }
 
 /// Makes the child of `command` the leader of a session of its own, in the cgroup whose `cgroup.procs` is given, with at

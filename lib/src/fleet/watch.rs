@@ -347,7 +347,7 @@ impl Watch<'_> {
             if wanted.config_changed() {
                 self.say(&id, "started", "its configuration is another than when it was ordered");
             }
-            super::spawn::recover(self.home, &id);
+            super::restart::recover(self.home, &id);
             match Launch::start(self.home, &wanted) {
                 Ok(launch) => {
                     let state = kernel.state.clone();

@@ -149,23 +149,33 @@ impl Signer {
         self.mac.is_none() || bool::from(self.sign(frames).as_bytes().ct_eq(signature))
     }
 
+    /// Where the delimiter of `frames` is, once the signature behind it was found right.
+    ///
+    /// # Errors
+    /// The reason to drop them.
+    pub fn check(&self, frames: &[Vec<u8>]) -> Result<usize, Drop> {
+        let at = frames.iter().position(|frame| frame == DELIMITER).ok_or(Drop::Framing)?;
+        let [_, signature, header, parent, metadata, content, ..] = &frames[at..] else { return Err(Drop::Framing) };
+        if header.len() + parent.len() + metadata.len() > MAX_ENVELOPE {
+            return Err(Drop::Size);
+        }
+        if !self.verify(signature, [&**header, parent, metadata, content]) {
+            return Err(Drop::Signature);
+        }
+        Ok(at)
+    }
+
     /// Takes `frames` apart.
     ///
     /// # Errors
     /// The reason to drop them.
     pub fn parse(&self, frames: Vec<Vec<u8>>) -> Result<Incoming, Drop> {
-        let at = frames.iter().position(|frame| frame == DELIMITER).ok_or(Drop::Framing)?;
+        let at = self.check(&frames)?;
         let mut frames = frames.into_iter();
         let identities: Vec<_> = frames.by_ref().take(at).collect();
         let mut next = || frames.next().ok_or(Drop::Framing);
         let (_, signature) = (next()?, next()?);
         let (header, parent, metadata, content) = (next()?, next()?, next()?, next()?);
-        if header.len() + parent.len() + metadata.len() > MAX_ENVELOPE {
-            return Err(Drop::Size);
-        }
-        if !self.verify(&signature, [&*header, &parent, &metadata, &content]) {
-            return Err(Drop::Signature);
-        }
         let buffers = frames.collect();
         let header_json = String::from_utf8(header).map_err(|_| Drop::Json)?;
         let header = serde_json::from_str(&header_json).map_err(|_| Drop::Json)?;

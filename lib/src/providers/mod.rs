@@ -14,6 +14,8 @@ mod mock;
 mod ollama;
 mod openai;
 mod price;
+#[cfg(test)]
+mod recordings;
 mod responses;
 mod served;
 pub mod services;

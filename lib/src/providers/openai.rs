@@ -30,7 +30,14 @@ impl Dialect for Chat {
         let mut body = Map::new();
         let mut put = |name: &str, value: Value| _ = body.insert(name.into(), value);
         put("model", request.model.as_str().into());
-        put("messages", request.messages.iter().flat_map(|message| messages(message, service)).collect());
+        // DeepSeek wants what it thought back within a round of tools, and refuses what is older.
+        let round = request.messages.iter().rposition(|message| message.role == Role::User).unwrap_or(0);
+        let all = request
+            .messages
+            .iter()
+            .enumerate()
+            .flat_map(|(at, message)| messages(message, service, at > round || !service.quirks.plain_content));
+        put("messages", all.collect());
         if let Some(most) = request.max_tokens {
             put(if quirks.max_completion_tokens { "max_completion_tokens" } else { "max_tokens" }, most.into());
         }
@@ -58,6 +65,8 @@ impl Dialect for Chat {
             let choice = match &request.tool_choice {
                 ToolChoice::Auto => None,
                 ToolChoice::None => Some(json!("none")),
+                // It refuses both at once.
+                _ if quirks.any_for_required && request.schema.is_some() => None,
                 ToolChoice::Required => Some(json!(if quirks.any_for_required { "any" } else { "required" })),
                 ToolChoice::Named(name) => Some(json!({ "type": "function", "function": { "name": name } })),
             };
@@ -115,7 +124,7 @@ pub(super) fn data_url(mime: &str, data: &str) -> String {
 }
 
 /// A turn as the messages it is here: each result of a tool is one of its own.
-fn messages(message: &Message, service: &Service) -> Vec<Value> {
+fn messages(message: &Message, service: &Service, thoughts: bool) -> Vec<Value> {
     let results = message.parts.iter().filter_map(|part| match part {
         Part::ToolResult { id, content, .. } => {
             Some(json!({ "role": "tool", "tool_call_id": call_id(id, &service.quirks), "content": content }))
@@ -126,7 +135,7 @@ fn messages(message: &Message, service: &Service) -> Vec<Value> {
     match message.role {
         Role::System => all.push(json!({ "role": "system", "content": message.plain() })),
         Role::User => all.push(json!({ "role": "user", "content": user_content(message, service) })),
-        Role::Assistant => all.push(assistant(message, service)),
+        Role::Assistant => all.push(assistant(message, service, thoughts)),
         Role::Tool => {}
     }
     all
@@ -160,7 +169,7 @@ fn user_content(message: &Message, service: &Service) -> Value {
     message.parts.iter().filter_map(part).collect()
 }
 
-fn assistant(message: &Message, service: &Service) -> Value {
+fn assistant(message: &Message, service: &Service, thoughts: bool) -> Value {
     let text = message.plain();
     let mut turn = json!({ "role": "assistant", "content": text });
     let calls: Vec<Value> = (message.parts.iter())
@@ -179,7 +188,7 @@ fn assistant(message: &Message, service: &Service) -> Value {
             turn["content"] = Value::Null;
         }
     }
-    for part in &message.parts {
+    for part in message.parts.iter().filter(|_| thoughts) {
         // What it thought goes back under the name it came with.
         if let Part::Reasoning { blob, .. } = part
             && let Some(Value::Object(members)) = Blob::of(blob.as_ref(), &service.name)
@@ -243,13 +252,16 @@ impl Answer {
         }
     }
 
-    /// Pieces belong to each other by index, without one by id, without that to the last.
+    /// Pieces belong to each other by index, without one by id, without that to the last, unless they name a tool.
     fn call(&mut self, at: usize, piece: &Value, deltas: &mut Deltas<'_>) {
         let id = piece["id"].as_str().unwrap_or_default();
         let key = match piece["index"].as_u64() {
             Some(index) => format!("index {index}"),
             None if !id.is_empty() => format!("id {id}"),
-            None => self.calls.0.last().map_or_else(|| format!("place {at}"), |call| call.key.clone()),
+            None => match self.calls.0.last() {
+                Some(call) if piece["function"]["name"].as_str().unwrap_or_default().is_empty() => call.key.clone(),
+                _ => format!("place {} {at}", self.calls.0.len()),
+            },
         };
         let function = &piece["function"];
         let (call, _) = self.calls.at(&key);

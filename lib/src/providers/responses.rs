@@ -90,7 +90,8 @@ fn items(message: &Message, provider: &str) -> Vec<Value> {
             Part::Text { text } if ours => content.push(json!({ "type": "output_text", "text": text })),
             Part::Text { text } => content.push(json!({ "type": "input_text", "text": text })),
             Part::Image { mime, data } => {
-                content.push(json!({ "type": "input_image", "image_url": data_url(mime, data) }));
+                let image = json!({ "type": "input_image", "image_url": data_url(mime, data), "detail": "auto" });
+                content.push(image);
             }
             Part::File { name, mime, data } => {
                 content.push(json!({ "type": "input_file", "filename": name, "file_data": data_url(mime, data) }));
@@ -113,9 +114,17 @@ fn items(message: &Message, provider: &str) -> Vec<Value> {
 
 fn flush(items: &mut Vec<Value>, content: &mut Vec<Value>, ours: bool) {
     if !content.is_empty() {
-        let role = if ours { "assistant" } else { "user" };
-        items.push(json!({ "role": role, "content": std::mem::take(content) }));
+        let content = std::mem::take(content);
+        // What the model said is text; as a part it would need the id it had.
+        items.push(match ours {
+            true => json!({ "role": "assistant", "content": content.iter().map(text_of_part).collect::<String>() }),
+            false => json!({ "role": "user", "content": content }),
+        });
     }
+}
+
+fn text_of_part(part: &Value) -> &str {
+    part["text"].as_str().unwrap_or_default()
 }
 
 /// An answer that is being put together.
@@ -124,6 +133,8 @@ struct Answer {
     provider: String,
     reply: Reply,
     incomplete: Option<String>,
+    /// Pieces of the item that is under way were heard.
+    heard: bool,
     done: bool,
 }
 
@@ -190,19 +201,40 @@ impl Answer {
     }
 }
 
+/// Parts that came whole.
+fn tell(parts: &[Part], deltas: &mut Deltas<'_>) {
+    for part in parts {
+        match part {
+            Part::Text { text } => deltas(Delta::Text(text.clone())),
+            Part::ToolCall { id, name, .. } => deltas(Delta::ToolCall { id: id.clone(), name: name.clone() }),
+            _ => {}
+        }
+    }
+}
+
 impl Reader for Answer {
     fn event(&mut self, kind: &str, data: &Value, deltas: &mut Deltas<'_>) -> Result<bool> {
         let delta = || data["delta"].as_str().unwrap_or_default().to_owned();
         match data["type"].as_str().unwrap_or(kind) {
-            "response.output_text.delta" | "response.refusal.delta" => deltas(Delta::Text(delta())),
+            "response.output_text.delta" | "response.refusal.delta" => {
+                self.heard = true;
+                deltas(Delta::Text(delta()));
+            }
             "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
                 deltas(Delta::Reasoning(delta()));
             }
             "response.output_item.added" if data["item"]["type"] == "function_call" => {
+                self.heard = true;
                 let member = |name: &str| data["item"][name].as_str().unwrap_or_default().to_owned();
                 deltas(Delta::ToolCall { id: member("call_id"), name: member("name") });
             }
-            "response.output_item.done" => self.item(&data["item"]),
+            "response.output_item.done" => {
+                let before = self.reply.parts.len();
+                self.item(&data["item"]);
+                if !std::mem::take(&mut self.heard) {
+                    tell(&self.reply.parts[before..], deltas);
+                }
+            }
             "response.completed" | "response.incomplete" | "response.failed" => {
                 self.response(&data["response"])?;
                 self.done = true;
@@ -218,13 +250,7 @@ impl Reader for Answer {
         self.response(body)?;
         let Some(output) = body["output"].as_array() else { return Err(failed("the answer has no output")) };
         output.iter().for_each(|item| self.item(item));
-        for part in &self.reply.parts {
-            match part {
-                Part::Text { text } => deltas(Delta::Text(text.clone())),
-                Part::ToolCall { id, name, .. } => deltas(Delta::ToolCall { id: id.clone(), name: name.clone() }),
-                _ => {}
-            }
-        }
+        tell(&self.reply.parts, deltas);
         self.done = true;
         Ok(())
     }

@@ -134,14 +134,7 @@ impl Served {
             key: key.as_deref(),
             waits: self.shared.waits(&self.service),
         };
-        let mut taking = Taking {
-            reader: dialect.reader(&self.service),
-            parser: stream.then(|| if dialect.is_lines() { Parser::of_lines() } else { Parser::default() }),
-            whole: Vec::new(),
-            events: Vec::new(),
-            finished: false,
-            deltas,
-        };
+        let mut taking = Taking::new(&self.service, stream, deltas)?;
         transport::ask(&question, &self.shared.cassette, call, &mut taking)?;
         Ok(taking.reader.reply())
     }
@@ -155,8 +148,8 @@ pub(super) fn back_off(attempt: u32) -> Duration {
 }
 
 /// An answer on its way to a reader.
-struct Taking<'a, 'd> {
-    reader: Box<dyn Reader>,
+pub(super) struct Taking<'a, 'd> {
+    pub(super) reader: Box<dyn Reader>,
     /// None: it comes whole.
     parser: Option<Parser>,
     whole: Vec<u8>,
@@ -165,7 +158,19 @@ struct Taking<'a, 'd> {
     deltas: &'a mut Deltas<'d>,
 }
 
-impl Taking<'_, '_> {
+impl<'a, 'd> Taking<'a, 'd> {
+    pub(super) fn new(service: &Service, stream: bool, deltas: &'a mut Deltas<'d>) -> Result<Self> {
+        let dialect = service.dialect()?;
+        Ok(Taking {
+            reader: dialect.reader(service),
+            parser: stream.then(|| if dialect.is_lines() { Parser::of_lines() } else { Parser::default() }),
+            whole: Vec::new(),
+            events: Vec::new(),
+            finished: false,
+            deltas,
+        })
+    }
+
     fn events(&mut self) -> Result<bool> {
         for event in std::mem::take(&mut self.events) {
             let data = event.data.trim();

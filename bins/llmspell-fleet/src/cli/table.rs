@@ -11,11 +11,11 @@ use llmspell::service::{FORMATS, Scope};
 
 use super::apply::{APPLY, FLEET_FILES, GRACE_FLAG, SCALE};
 use super::top::TOP;
-use super::{ANSWER, Action, Args, Draft, GRACE, Logs, MOST, START};
+use super::{ANSWER, Action, Args, Draft, GRACE, Logs, MOST, START, net};
 
 const ENGINES: [(&str, Engine); 2] = [("lua", Engine::Lua), ("js", Engine::Js)];
 
-fn label(draft: &mut Draft, value: Value) -> Result<()> {
+pub(super) fn label(draft: &mut Draft, value: Value) -> Result<()> {
     let text = value.text()?;
     let Some((name, value)) = text.split_once('=').filter(|(name, _)| !name.is_empty()) else {
         return Err(Error::new(Class::Usage, format!("{text:?} is not of the form NAME=VALUE")));
@@ -353,7 +353,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
             }),
         TOP.heading("Looking at kernels"),
         Command::new("exec", "run a script in kernels")
-            .heading("Changing kernels")
+            .heading("Using kernels")
             .about(&[
                 "Runs SCRIPT in KERNEL with llmspell-run(1), whose status is the answer. A SCRIPT that is a file is \
                  read, `-` is standard input, everything else is code. In a group it is run in one kernel after the \
@@ -478,6 +478,8 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
                 let limit = draft.limit(ANSWER);
                 draft.act(Action::Watch(Settings { backoff, every, limit }))
             }),
+        net::ROUTE,
+        net::SERVE,
     ])
     .topics(&[FLEET_FILES])
     .environment(&[
@@ -492,6 +494,9 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
         ("~/.llmspell/fleet/watch.pid", "The PID of the watch."),
         ("~/.llmspell/kernels", "Configurations that `spawn` finds from anywhere."),
         ("~/.llmspell/logs/ID.log", "Its log."),
+        ("~/.llmspell/fleet/serve.sock", "The socket of `serve`."),
+        ("~/.llmspell/fleet/serve.token", "Its token, made when it is first started."),
+        ("~/.llmspell/kernel/route.json", "The connection file of a route."),
     ])
     .examples(&[
         Example::new("Start a kernel.", "llmspell-fleet spawn openai.toml lua"),
@@ -509,6 +514,9 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
             "Let systemd run the watch that starts kernels again.",
             "llmspell-fleet watch --unit >llmspell-fleet-watch.service",
         ),
+        Example::new("Give the three one connection file.", "llmspell-fleet route pool &"),
+        Example::new("Use them as one.", "llmspell-fleet exec route -- 'print(6 * 7)'").prints("42\n"),
+        Example::new("Serve a page, the API and the metrics of all of them.", "llmspell-fleet serve &"),
         Example::new("Hand them over to Compose.", "llmspell-fleet export --format compose >compose.yaml"),
         Example::new("Make the three five.", "llmspell-fleet scale pool 5"),
         Example::new("See what a fleet in a file would change.", "llmspell-fleet apply shop.toml --dry-run"),

@@ -16,7 +16,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::widgets::{Block, Clear, Widget};
 
 use super::rows::{COLUMNS, Column, Row};
-use super::{Mode, Top};
+use super::state::{Mode, Top};
 
 /// A terminal in which single keys arrive and the screen is ours.
 pub(super) struct Screen(Terminal<CrosstermBackend<Stdout>>);

@@ -28,6 +28,43 @@ struct Handle {
 /// Name of the metatable Lua's library gives its files.
 const METATABLE: &CStr = c"FILE*";
 
+/// More is not read at once, bytes: mlua's allocator ends the process where a size does not even fit into memory.
+const MOST: ffi::lua_Number = (1 << 30) as ffi::lua_Number;
+
+/// Has the library's own methods look at the sizes they are given.
+pub(super) fn open(lua: &Lua) -> mlua::Result<()> {
+    // SAFETY: the metatable and its methods are there since the library was opened; the stack is as before at the end.
+    unsafe {
+        lua.exec_raw((), |state| {
+            ffi::luaL_getmetatable(state, METATABLE.as_ptr());
+            ffi::lua_getfield(state, -1, c"__index".as_ptr());
+            for name in [c"read", c"lines"] {
+                ffi::lua_getfield(state, -1, name.as_ptr());
+                ffi::lua_pushcclosure(state, sized, 1);
+                ffi::lua_setfield(state, -2, name.as_ptr());
+            }
+            ffi::lua_settop(state, 0);
+        })
+    }
+}
+
+/// Calls its upvalue, unless an argument is a size that is too large.
+unsafe extern "C-unwind" fn sized(state: *mut ffi::lua_State) -> c_int {
+    // SAFETY: called by Lua; nothing here needs dropping.
+    unsafe {
+        let count = ffi::lua_gettop(state);
+        for index in 2..=count {
+            if ffi::lua_type(state, index) == ffi::LUA_TNUMBER && ffi::lua_tonumber(state, index) > MOST {
+                return ffi::luaL_argerror(state, index, c"more than 1 GiB at once".as_ptr());
+            }
+        }
+        ffi::lua_pushvalue(state, ffi::lua_upvalueindex(1));
+        ffi::lua_insert(state, 1);
+        ffi::lua_call(state, count, ffi::LUA_MULTRET);
+        ffi::lua_gettop(state)
+    }
+}
+
 /// A handle for `file`.
 pub(super) fn plain(lua: &Lua, file: OwnedFd, mode: &CStr) -> Result<AnyUserData, Fault> {
     handle(lua, file, mode, 0, close)

@@ -14,6 +14,9 @@ use crate::state::State;
 /// Where the version that [`migrate`] counts is kept.
 const VERSION: (&str, &str) = ("llmspell", "schema_version");
 
+/// Steps of one migration.
+const MOST_STEPS: i64 = 10_000;
+
 /// Makes `State`.
 pub(super) fn open(lua: &Lua) -> mlua::Result<()> {
     let table = lua.create_table()?;
@@ -143,8 +146,11 @@ fn version(state: &State) -> Result<i64> {
 fn migrate(lua: &Lua, (to, steps): (i64, Table)) -> Result<Value, Fault> {
     let began = Instant::now();
     let from = with(version)?;
-    if to < from {
+    if to < from || to < 0 {
         return Err(usage(format!("State.migrate: the state is of version {from} already")).into());
+    }
+    if to - from > MOST_STEPS {
+        return Err(usage(format!("State.migrate: {to}: more than {MOST_STEPS} steps from version {from}")).into());
     }
     let step = |number: i64| match steps.get::<Value>(number)? {
         Value::Function(step) => Ok(step),

@@ -7,7 +7,10 @@
 //! has a file for each global.
 
 mod absent;
+mod agent;
 mod api;
+mod callback;
+mod ask;
 mod comm;
 mod complete;
 mod completion;

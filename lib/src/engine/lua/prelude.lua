@@ -99,6 +99,9 @@ function readers.n()
   return nil
 end
 
+-- What a pipe brings.
+_G.stdin = function() return readers.a() end
+
 local function read_bytes(count)
   while #pending < count and more() do end
   if pending == "" and (count > 0 or not more()) then return nil end

@@ -16,9 +16,10 @@ use super::look::{self, Context, Seen};
 use super::run::{Frame, Run};
 use super::traceback::{self, Trace};
 use super::{
-    absent, comm, complete, completion, coroutine, display, expression, fault, file, global_config, global_debug,
-    global_logger, global_state, inspect, json, process, show, stdlib, streaming, suggest, tool,
+    absent, agent, ask, comm, complete, completion, coroutine, display, expression, fault, file, global_config,
+    global_debug, global_logger, global_state, inspect, json, process, show, stdlib, streaming, suggest, tool,
 };
+use crate::agents::Agents;
 use crate::engine::{
     Args, Completeness, Completions, Engine, Excerpt, Inspected, Interrupter, Language, Outcome, Output, Script,
     ScriptError, Shown,
@@ -78,6 +79,9 @@ impl Lua {
             json::open(&lua)?;
             display::open(&lua)?;
             tool::open(&lua)?;
+            lua.set_app_data(Agents::new(Arc::clone(&runtime)));
+            agent::open(&lua)?;
+            ask::open(&lua)?;
             global_state::open(&lua)?;
             comm::open(&lua)?;
             inspect::open(&lua)?;

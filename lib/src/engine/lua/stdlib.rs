@@ -44,6 +44,7 @@ pub(super) fn open(lua: &Lua, runtime: &Runtime) -> mlua::Result<()> {
     let globals = lua.globals();
     globals.get::<Table>("string")?.raw_remove("dump")?;
     debug::open(lua)?;
+    file::open(lua)?;
     os(lua, &globals.get("os")?)?;
     package(lua, &globals.get("package")?, runtime)?;
     prelude(lua)

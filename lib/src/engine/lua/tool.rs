@@ -312,7 +312,7 @@ fn options(lua: &Lua, value: Option<Value>, queue: &Queue<Result<Json>>) -> Resu
     Ok(options)
 }
 
-fn duration(value: &Value) -> Result<Duration> {
+pub(super) fn duration(value: &Value) -> Result<Duration> {
     let wrong = || usage("timeout: a duration like \"5s\" or a number of seconds expected");
     match value {
         Value::String(text) => humantime::parse_duration(&text.to_string_lossy()).map_err(|_| wrong()),
@@ -360,7 +360,7 @@ fn params(lua: &Lua, value: Option<Value>) -> Result<Json> {
 }
 
 /// Runs a tool on the pool while this thread serves its progress. A tool that says no is a result; everything else raises.
-fn invoke(lua: &Lua, name: &str, given: Option<Value>, how: Option<Value>) -> Result<Value, Fault> {
+pub(super) fn invoke(lua: &Lua, name: &str, given: Option<Value>, how: Option<Value>) -> Result<Value, Fault> {
     let run = current()?;
     let params = params(lua, given).map_err(|error| error.within(name))?;
     let operation = params["operation"].as_str().unwrap_or(name).to_owned();

@@ -5,6 +5,7 @@
 //! run by the tests, and what stands behind `-->` in it is what it prints.
 
 mod absent;
+mod agent;
 mod comm;
 mod config;
 mod debug;
@@ -12,6 +13,7 @@ mod display;
 mod json;
 mod language;
 mod logger;
+mod model;
 mod script;
 mod state;
 mod streaming;
@@ -62,7 +64,10 @@ pub(super) struct Section {
 /// All of it.
 pub(super) const SECTIONS: &[Section] = &[
     script::SCRIPT,
+    model::MODEL,
+    model::PROVIDER,
     tool::TOOL,
+    agent::AGENT,
     state::STATE,
     json::JSON,
     config::CONFIG,

@@ -1,12 +1,15 @@
 //! What the engine does, through its public face. `policy` and `tool` need a policy and a registry that work.
 
+mod agent;
 mod asking;
 mod comm;
 mod display;
 mod errors;
 mod interrupt;
 mod language;
+mod odd;
 mod policy;
+mod predecessor;
 mod reference;
 mod sandbox;
 mod state;

@@ -20,6 +20,15 @@ fn in_folder(folder: &Path, code: &str, change: impl FnOnce(&mut Grants)) -> (Ou
 }
 
 #[test]
+fn a_size_that_fits_nowhere_is_an_error() {
+    for call in ["io.tmpfile():read(math.maxinteger - 100)", "io.tmpfile():lines(2^62)", "io.tmpfile():read('l', 1e18)"]
+    {
+        let error = failure(call);
+        assert!(error.evalue.ends_with("(more than 1 GiB at once)"), "{call}: {}", error.evalue);
+    }
+}
+
+#[test]
 fn files_below_the_working_folder() {
     let folder = folder();
     let code = "local f = assert(io.open('a.txt', 'w')) f:write('one\\ntwo\\n') f:close()
