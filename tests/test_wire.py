@@ -157,6 +157,18 @@ def test_wrong_types_in_content_are_answered(kernel, msg_type, content):
     alive(wire)
 
 
+def test_null_is_as_good_as_absent(kernel):
+    """Some clients write out what they leave open, as those of the jupyter-protocol crate do."""
+    wire = kernel().wire()
+    names = ("silent", "store_history", "user_expressions", "allow_stdin", "stop_on_error", "timeout", "cwd", "args", "chunk_name")
+    reply, messages = wire.execute("return 1", **dict.fromkeys(names))
+    assert reply["status"] == "ok" and reply["execution_count"] == 1 and [kind for kind, _ in messages] == ["execute_input", "execute_result"]
+    for kind, content in [("inspect", {"code": "print", "cursor_pos": 5, "detail_level": None}),
+                          ("history", {"hist_access_type": "tail", **dict.fromkeys(("n", "output", "raw", "session", "unique", "pattern"))}),
+                          ("comm_info", {"target_name": None})]:
+        assert wire.ask("shell", f"{kind}_request", content).content["status"] == "ok", kind
+
+
 def test_content_nested_beyond_reason_is_answered(kernel):
     wire = kernel().wire()
     for msg_type, before in (("tool_request", '"command": "invoke", "params"'), ("execute_request", '"code": "", "args"')):

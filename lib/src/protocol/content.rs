@@ -85,19 +85,19 @@ pub struct Execute {
     /// Source code.
     pub code: String,
     /// No output, no count.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub silent: bool,
     /// Whether it is remembered; false when silent.
-    #[serde(default = "yes")]
+    #[serde(default = "yes", deserialize_with = "or_yes")]
     pub store_history: bool,
     /// Expressions to evaluate afterwards, by name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub user_expressions: BTreeMap<String, String>,
     /// Whether the client answers `input_request`.
-    #[serde(default = "yes")]
+    #[serde(default = "yes", deserialize_with = "or_yes")]
     pub allow_stdin: bool,
     /// Whether an error aborts the requests queued behind.
-    #[serde(default = "yes")]
+    #[serde(default = "yes", deserialize_with = "or_yes")]
     pub stop_on_error: bool,
     /// Ours: what errors call the code, `@FILE`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -115,6 +115,16 @@ pub struct Execute {
 
 fn yes() -> bool {
     true
+}
+
+/// What is null is as good as absent: some clients write out what they leave open.
+fn or_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(value: D) -> Result<T, D::Error> {
+    Option::deserialize(value).map(Option::unwrap_or_default)
+}
+
+/// As [`or_default`], where absent is true.
+fn or_yes<'de, D: serde::Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+    Option::deserialize(value).map(|value| value.unwrap_or(true))
 }
 
 /// `is_complete_request`
@@ -141,7 +151,7 @@ pub struct Inspect {
     /// Where the cursor stands, in Unicode code points.
     pub cursor_pos: usize,
     /// 1: the source text too.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub detail_level: u8,
 }
 
@@ -151,7 +161,7 @@ pub struct History {
     /// `range`, `tail` or `search`.
     pub hist_access_type: String,
     /// Whether each entry is to hold its result too.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub output: bool,
     /// For range: a session; 0 is the running one, below counts backwards from it.
     #[serde(default)]
@@ -169,7 +179,7 @@ pub struct History {
     #[serde(default)]
     pub pattern: Option<String>,
     /// For search: each source text once.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub unique: bool,
 }
 
@@ -249,7 +259,7 @@ pub struct Interrupt {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Shutdown {
     /// Whether a restart follows.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub restart: bool,
 }
 
