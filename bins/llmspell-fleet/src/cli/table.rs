@@ -478,8 +478,8 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
                 let limit = draft.limit(ANSWER);
                 draft.act(Action::Watch(Settings { backoff, every, limit }))
             }),
-        net::ROUTE,
-        net::SERVE,
+        net::ROUTE.heading("Using kernels"),
+        net::SERVE.heading("Supervising kernels"),
     ])
     .topics(&[FLEET_FILES])
     .environment(&[
