@@ -1,8 +1,9 @@
 //! What the whole programs cost, beside a floor measured in the same run. Prints a table; no number makes it fail.
 //!
-//! `cargo build --release && cargo bench -p llmspell-benches [-- --quick | --daemon | --fleet | --route | --tools | --sizes]`; the programs are those
+//! `cargo build --release && cargo bench -p llmspell-benches [-- --quick | --daemon | --agents | --fleet | --route | --tools | --sizes]`; the programs are those
 //! beside it.
 
+mod agents;
 mod daemon;
 mod fleet;
 mod floor;
@@ -53,11 +54,12 @@ fn main() {
         [] => whole(&FULL),
         ["--quick"] => whole(&QUICK),
         ["--sizes"] => sizes(),
+        ["--agents"] => Folder::new().and_then(|folder| agents::rows(&FULL, &programs()?, folder.path())),
         ["--route"] => Folder::new().and_then(|folder| route::rows(&FULL, &programs()?, folder.path())),
         ["--fleet"] => Folder::new().and_then(|folder| fleet::rows(&FULL, &programs()?, folder.path())),
         ["--tools"] => Folder::new().and_then(|folder| tools::rows(&FULL, &programs()?, folder.path())),
         _ => Err(
-            "usage: cargo bench -p llmspell-benches [-- --quick | --daemon | --fleet | --route | --tools | --sizes]"
+            "usage: cargo bench -p llmspell-benches [-- --quick | --daemon | --agents | --fleet | --route | --tools | --sizes]"
                 .into(),
         ),
     };
@@ -118,6 +120,7 @@ fn whole(effort: &Effort) -> Result<()> {
     memory(effort, &program, folder.path())?;
     tools::rows(effort, &bin, folder.path())?;
     fleet::rows(effort, &bin, folder.path())?;
+    agents::rows(effort, &bin, folder.path())?;
     route::rows(effort, &bin, folder.path())?;
     for name in PROGRAMS {
         row(&format!("size of {name}"), &format!("{:.2} MB", size_mb(&bin.join(name))?), None, size_aim(name));
