@@ -1,4 +1,5 @@
 """The scripts in examples/: each does what its first comment says."""
+import json
 import re
 
 import pytest
@@ -128,6 +129,83 @@ def test_quickstart_of_an_empty_folder(run, place):
     (place.work / "empty").mkdir()
     done = run("run", EXAMPLES / "quickstart.lua", "empty")
     assert done.code == 0 and done.out.startswith("empty: 0 files in 1 folder, 0 bytes\n\nDuplicates  none\n")
+
+
+def tool_call(name, **arguments):
+    return {"tool_calls": [{"name": name, "arguments": arguments}]}
+
+
+@pytest.fixture
+def example(run, place):
+    """example("agent.lua", [replies of the model], "word", …)"""
+
+    def example(name, replies, *words, flags=(), **more):
+        place.write("model.json", json.dumps({"replies": replies}))
+        return run("run", "--model", "mock/model.json", *flags, EXAMPLES / name, *words, **more)
+
+    return example
+
+
+def test_first_agent(run):
+    (words, output), = said("agent.lua")
+    done = run("run", *words, cwd=ROOT)
+    assert (done.out, done.err, done.code) == (output, "", 0)
+
+
+def test_agent_with_tools(example):
+    done = example("agent-tools.lua", [
+        {"tool_calls": [{"name": "price", "arguments": {"fruit": "apple"}}, {"name": "price", "arguments": {"fruit": "kiwi"}}]},
+        {**tool_call("calculator", input="3*0.4"), "match": "no such fruit: kiwi"},
+        {"match": "1.2", "text": "They cost 1.20 euros."}])
+    assert (done.out, done.code) == ("They cost 1.20 euros.\n3 turns, 3 calls, 1 of them failed\n", 0)
+    assert '[shop: price {"fruit":"apple"}]' in done.err and "[shop: price: error" in done.err
+
+
+def test_agents_as_a_team(example):
+    # Each agent has a model of its own, which gives the first answer that fits.
+    ask = {"tool_calls": [{"name": "optimist", "arguments": {"input": "rewrite?"}}, {"name": "sceptic", "arguments": {"input": "rewrite?"}}]}
+    done = example("agent-team.lua", [{"match": "Should we", "text": "It is fast."}, {"match": "rewrite?", "text": "It is small."}])
+    assert done.out.splitlines()[:2] == ["optimist: It is fast.", "sceptic: It is fast."]
+    assert done.out.splitlines()[2] == "chair: It is fast."
+    assert done.code == 0 and ask
+
+
+def test_agent_that_extracts(example):
+    good = {"title": "Review", "date": None, "people": ["Ada", "Bob"]}
+    done = example("agent-extract.lua", [json.dumps(good)], input="Ada and Bob meet for a review")
+    assert (done.out, done.err, done.code) == ("Review, some day, with Ada and Bob\n", "", 0)
+    done = example("agent-extract.lua", [json.dumps({**good, "people": "all"})], input="x")
+    assert done.code == 8 and "does not fit its schema" in done.err and done.out == ""
+
+
+def test_agent_that_needs_approval(example, run, place):
+    replies = [{**tool_call("file_operations", operation="write", path="todo.txt", input="call Ada"), "match": "Write the note"},
+               {"match": "tool_output", "text": "It is written."}]
+    first = example("agent-approval.lua", replies, flags=["--allow-write=."])
+    assert first.out.endswith(": file_operations wants to write todo.txt\n") and first.code == 0
+    assert not (place.work / "todo.txt").exists()
+    listed = run("kernel", "approvals", "list")
+    call = first.out.split(":")[0]
+    assert listed.out.startswith(f"{call}  default  clerk  file_operations ") and listed.out.count("\n") == 1
+    decided = run("kernel", "approvals", "approve", call[:5])
+    assert decided.out.startswith(f"approved {call}: ") and "run clerk-1 of agent clerk" in decided.out
+    again = run("kernel", "approvals", "deny", call)
+    assert again.code == 6 and "it was approved before" in again.err
+    for _ in range(2):
+        done = example("agent-approval.lua", replies, flags=["--allow-write=."])
+        assert (done.out, done.err, done.code) == ("It is written.\n", "", 0)
+    assert (place.work / "todo.txt").read_text() == "call Ada"
+
+
+def test_agent_with_a_budget(example):
+    done = example("agent-budget.lua", [{**tool_call("calculator", input="997 % 7"), "repeat": True}])
+    assert done.out == "gave up: agent frugal: no answer after 3 turns\n1 runs, 1 failed\n" and done.code == 0
+
+
+def test_agent_with_a_local_model(example):
+    done = example("agent-local.lua", ["Hello.", "Fine."], input="hi\nhow are you?\n")
+    assert (done.out, done.code) == ("Hello.\nFine.\n", 0)
+    assert done.err.count(" tokens, ") == 2
 
 
 def test_every_example_is_tested():

@@ -83,7 +83,7 @@ def test_the_launcher_is_told_and_its_clients_connect(place, start, launcher, tr
         assert wire.ask("control", "shutdown_request").content["status"] == "ok"
     assert ended(child) == 0
     assert there.file.read_text() == there.text
-    assert not [path for path in place.home.rglob("*") if path.is_file() and path.parent.name != "logs"]
+    assert not [path for path in place.home.rglob("*") if path.is_file() and path.parent.name not in ("logs", "store")]
     assert [path.name for path in place.run.glob("launcher*")] == (["launcher-1"] if transport == "ipc" else [])
 
 
@@ -138,7 +138,7 @@ def test_nobody_acknowledges(start, launcher, place):
     out, err = child.communicate(timeout=WAIT)
     assert child.returncode == 7 and time.monotonic() - begin > 5, err
     assert b"nobody acknowledges" in err
-    assert not [path for path in place.home.rglob("*") if path.is_file() and path.parent.name != "logs"]
+    assert not [path for path in place.home.rglob("*") if path.is_file() and path.parent.name not in ("logs", "store")]
 
 
 def test_a_signal_ends_the_wait(start, launcher):

@@ -218,9 +218,10 @@ def test_run_all_shows_every_kind_of_output(lab, notebook):
     lab.place.write("square.png", png(20, 10, (200, 60, 30)))
     book = notebook("print('hello, world')", "6 * 7", "Display.html('<b id=\"bold\">bold</b> <i>html</i>')",
                     "Display.png('square.png', {width = 120})",
-                    "Display.table({{name = 'Ada', born = 1815}, {name = 'Alan', born = 1912}})", "Display.markdown('# A heading')")
+                    "Display.table({{name = 'Ada', born = 1815}, {name = 'Alan', born = 1912}})", "Display.markdown('# A heading')",
+                    "{{city = 'Oslo', rain = 12}, {city = 'Rome', rain = 3}}", "{city = 'Oslo', rain = {12, 3}}")
     book.run_all()
-    cells = book.wait_run(1, 2, 3, 4, 5, 6)
+    cells = book.wait_run(1, 2, 3, 4, 5, 6, 7, 8)
     assert text(cells[0]) == "hello, world\n"
     assert cells[1]["outputs"][0]["data"]["text/plain"] == "42"
     assert book.locator(".jp-OutputArea-output b#bold").inner_text() == "bold"
@@ -229,7 +230,11 @@ def test_run_all_shows_every_kind_of_output(lab, notebook):
     assert image.evaluate("img => img.decode().then(() => [img.naturalWidth, img.naturalHeight])") == [20, 10]
     book.locator(".jp-OutputArea-output h1").wait_for()
     book.picture("outputs")
-    assert book.locator(".jp-OutputArea-output td").all_inner_texts()[:2] == ["1815", "Ada"]
+    assert book.locator(".jp-OutputArea-output td").all_inner_texts()[:8] == [
+        "1815", "Ada", "1912", "Alan", "Oslo", "12", "Rome", "3"]
+    # Values are for programs too; JupyterLab shows those that are no table of records as a tree.
+    assert cells[7]["outputs"][0]["data"]["application/json"] == {"city": "Oslo", "rain": [12, 3]}
+    assert book.locator(".jp-RenderedJSON").count() == 1
 
 
 def test_an_error_is_shown_and_stops_run_all(notebook):

@@ -143,7 +143,7 @@ def test_an_interrupt_ends_a_question_at_once(place, start):
         began = time.monotonic()
         child.send_signal(signal.SIGINT)
         assert child.wait(WAIT) == 130, child.stderr.read()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5
         child = start("run", "--timeout", "300ms", "-e", "print(ask('hi'))", env={"THE_KEY": KEY})
         assert child.wait(WAIT) == 7
 
@@ -230,7 +230,7 @@ def test_another_model_answers_when_one_cannot(place, ask):
 
 def test_requests_wait_for_their_turn(place, ask):
     with Upstream(recording("openai-whole.json")) as up:
-        configure(place, "openai", up, "requests_per_minute = 2", models='total_timeout = "300ms"')
+        configure(place, "openai", up, "requests_per_minute = 2", models='total_timeout = "2s"')
         got = results(ask(count=3))
         assert [one.get("class") for one in got] == [None, None, "timeout"] and len(up.asked) == 2
 

@@ -1,8 +1,9 @@
 //! What the whole programs cost, beside a floor measured in the same run. Prints a table; no number makes it fail.
 //!
-//! `cargo build --release && cargo bench -p llmspell-benches [-- --quick | --daemon | --fleet | --flows | --route | --tools | --sizes]`; the programs are those
+//! `cargo build --release && cargo bench -p llmspell-benches [-- --quick | --daemon | --agents | --fleet | --flows | --route | --tools | --sizes]`; the programs are those
 //! beside it.
 
+mod agents;
 mod daemon;
 mod fleet;
 mod floor;
@@ -55,11 +56,12 @@ fn main() {
         ["--quick"] => whole(&QUICK),
         ["--sizes"] => sizes(),
         ["--flows"] => Folder::new().and_then(|folder| flows::rows(&FULL, &programs()?.join(PROGRAMS[0]), folder.path())),
+        ["--agents"] => Folder::new().and_then(|folder| agents::rows(&FULL, &programs()?, folder.path())),
         ["--route"] => Folder::new().and_then(|folder| route::rows(&FULL, &programs()?, folder.path())),
         ["--fleet"] => Folder::new().and_then(|folder| fleet::rows(&FULL, &programs()?, folder.path())),
         ["--tools"] => Folder::new().and_then(|folder| tools::rows(&FULL, &programs()?, folder.path())),
         _ => Err(
-            "usage: cargo bench -p llmspell-benches [-- --quick | --daemon | --fleet | --flows | --route | --tools | --sizes]"
+            "usage: cargo bench -p llmspell-benches [-- --quick | --daemon | --agents | --fleet | --flows | --route | --tools | --sizes]"
                 .into(),
         ),
     };
@@ -121,6 +123,7 @@ fn whole(effort: &Effort) -> Result<()> {
     tools::rows(effort, &bin, folder.path())?;
     flows::rows(effort, &program, folder.path())?;
     fleet::rows(effort, &bin, folder.path())?;
+    agents::rows(effort, &bin, folder.path())?;
     route::rows(effort, &bin, folder.path())?;
     for name in PROGRAMS {
         row(&format!("size of {name}"), &format!("{:.2} MB", size_mb(&bin.join(name))?), None, size_aim(name));

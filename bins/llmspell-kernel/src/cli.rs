@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use llmspell::agents::approval::Decision;
 use llmspell::cli::{Command, Engine, Example, Flag, Group, Operand, Permissions, names};
 use llmspell::error::{Class, Error, Result};
 use llmspell::home::check_id;
@@ -37,6 +38,10 @@ pub(crate) enum Action {
     KeysList { json: bool },
     /// Forget a key.
     KeysRemove { name: String },
+    /// Print the calls of tools that wait for a person.
+    ApprovalsList { json: bool },
+    /// Decide on one.
+    Approval { id: String, decision: Decision, json: bool },
     /// Look for what would keep a kernel from working.
     Doctor { json: bool },
     /// Tell Jupyter of the kernel.
@@ -281,6 +286,12 @@ impl Draft {
     fn service(self) -> (Service, bool) {
         let Draft { id, config, ports, scope, format, force, enable, start, print, .. } = self;
         (Service { id, config, ports, scope, format, force, enable, start }, print)
+    }
+
+    /// The call that was named, and what is decided.
+    fn decide(self, decision: Decision) -> Result<Args> {
+        let id = self.section.unwrap_or_default();
+        Self::act(self.config, Action::Approval { id, decision, json: self.json })
     }
 
     /// Any other action.
@@ -665,6 +676,55 @@ const KEYS: Command<Draft, Args> = Command::new("keys", "keep keys of model serv
         }),
     ]);
 
+const CALL: Operand<Draft> = Operand::new("ID", |draft: &mut Draft, value| {
+    draft.section = Some(value.into_text()?);
+    Ok(())
+})
+.doc("The call, by its id or the first letters of it.");
+
+const APPROVALS: Command<Draft, Args> = Command::new("approvals", "decide on calls that wait for a person")
+    .about(&[
+        "An agent whose model wants to write files, run programs or send something waits for a person, unless its \
+         script says otherwise. What waits is kept, in the stores of kernels and of llmspell-run(1), until it is \
+         decided. A run that waits goes on at once; one that has paused goes on, with nothing done twice, when its \
+         script asks it again: `agent:resume_run(ID)`, llmspell-lua(7).",
+    ])
+    .commands(&[
+        Command::new("list", "print the calls that wait")
+            .flags(&[PRINTED])
+            .make(|draft| Draft::act(draft.config, Action::ApprovalsList { json: draft.json })),
+        Command::new("approve", "allow a call")
+            .flags(&[PRINTED])
+            .operands(&[CALL])
+            .make(|draft| draft.decide(Decision::Approve)),
+        Command::new("deny", "refuse a call").flags(&[PRINTED]).operands(&[CALL, REASON]).make(|draft| {
+            let reason = draft.word.clone();
+            draft.decide(Decision::Deny(reason))
+        }),
+        Command::new("edit", "allow a call with other parameters")
+            .flags(&[PRINTED])
+            .operands(&[CALL, PARAMETERS])
+            .make(|draft| {
+                let text = draft.word.clone().unwrap_or_default();
+                let parameters = serde_json::from_str(&text)
+                    .map_err(|error| Error::new(Class::Usage, format!("PARAMETERS: {error}")))?;
+                draft.decide(Decision::Edit(parameters))
+            }),
+    ]);
+
+const REASON: Operand<Draft> = Operand::new("REASON", |draft: &mut Draft, value| {
+    draft.word = Some(value.into_text()?);
+    Ok(())
+})
+.optional()
+.doc("Why; the model is told.");
+
+const PARAMETERS: Operand<Draft> = Operand::new("PARAMETERS", |draft: &mut Draft, value| {
+    draft.word = Some(value.into_text()?);
+    Ok(())
+})
+.doc("All parameters of the call, as a JSON object.");
+
 /// The parser, `--help`, the page and completions all read this.
 pub(crate) const CLI: Command<Draft, Args> = Command::new(
     "llmspell-kernel",
@@ -686,6 +746,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
     "config show|check|init|migrate [FLAGS] [OPERANDS]",
     "keys set|remove NAME",
     "keys list [FLAGS]",
+    "approvals list|approve|deny|edit [FLAGS] [OPERANDS]",
     "doctor [FLAGS]",
     "install|uninstall|list [FLAGS]",
     "install-service|uninstall-service|connection [FLAGS]",
@@ -709,6 +770,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new(
         .make(Draft::serve),
     CONFIG,
     KEYS,
+    APPROVALS,
     Command::new("doctor", "look for what would keep a kernel from working")
         .about(&["Checks the folders and their modes, the configuration, stale files, free ports and the limits of \
                  the system. Exits with 1 if something would keep a kernel from working."])

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cli::{Action, Args, Ports, Serve};
+use llmspell::agents::approval::{self, Decision};
+use llmspell::agents::visible;
 use llmspell::cli::{Engine, main as program, print, report, secret};
 use llmspell::config::{Config, Level, Loaded, LogOutput, Origin, Sources, commands};
 use llmspell::daemon::{Side, detach};
@@ -106,6 +108,40 @@ fn run(args: Args) -> Result<u8> {
             print(&text).map(|()| 0)
         }
         Action::KeysRemove { name } => Keys::of(&sources.home).remove(&name).map(|()| 0),
+        Action::ApprovalsList { json } => {
+            let waiting = approval::everywhere(&sources.home)?;
+            if json {
+                let row = |(store, row): &(String, _)| {
+                    let mut row = serde_json::to_value(row).unwrap_or_default();
+                    row["store"] = store.as_str().into();
+                    row
+                };
+                let rows: Vec<_> = waiting.iter().map(row).collect();
+                return print(&format!("{}\n", serde_json::json!({ "approvals": rows }))).map(|()| 0);
+            }
+            for (store, row) in waiting {
+                let call = format!("{} {}", row.tool, row.arguments);
+                print(&format!("{}  {store}  {}  {}\n", row.id, visible(&row.agent), visible(&call)))?;
+            }
+            Ok(0)
+        }
+        Action::Approval { id, decision, json } => {
+            let decided = approval::decide_anywhere(&sources.home, &id, &decision)?;
+            let (call, refused) = (&decided.call, matches!(decision, Decision::Deny(_)));
+            let word = if refused { "denied" } else { "approved" };
+            if json {
+                let mut shown = serde_json::to_value(call).unwrap_or_default();
+                shown["decision"] = word.into();
+                shown["woken"] = decided.woken.into();
+                return print(&format!("{shown}\n")).map(|()| 0);
+            }
+            let what = format!("{} {}", call.tool, call.arguments);
+            print(&format!("{word} {}: {}\n", call.id, visible(&what)))?;
+            if !decided.woken {
+                print(&format!("run {} of agent {} goes on when it is asked again\n", call.run, visible(&call.agent)))?;
+            }
+            Ok(0)
+        }
         Action::Doctor { json } => {
             let loaded = Config::survey(&sources);
             let report = doctor::doctor(&sources.home, &loaded);

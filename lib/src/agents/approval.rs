@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Class, Error, Result};
+use crate::home::Home;
 use crate::state::State;
 use crate::store::checkpoint::ApprovalRow;
 use crate::tools::Cancel;
@@ -42,7 +43,7 @@ impl From<ApprovalRow> for Waiting {
 }
 
 /// What a person says.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// It may be done.
     Approve,
@@ -60,12 +61,21 @@ pub(super) fn new_id() -> String {
     uuid::Uuid::new_v4().simple().to_string()[..10].to_owned()
 }
 
-/// Decides on the call `id`, or the one whose id begins so, and wakes who waits for it; the call with its parameters.
+/// What was decided on.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    /// The call, with its parameters.
+    pub call: Waiting,
+    /// Whether somebody was waiting for it at that moment.
+    pub woken: bool,
+}
+
+/// Decides on the call `id`, or the one whose id begins so, and wakes who waits for it.
 ///
 /// # Errors
 /// `NotFound` when no call waits under this id, `Usage` when several do or the parameters are no object, `Conflict` when it was
 /// decided on before.
-pub fn decide(state: &State, id: &str, decision: &Decision) -> Result<Waiting> {
+pub fn decide(state: &State, id: &str, decision: &Decision) -> Result<Decided> {
     let (approve, edited, reason) = match decision {
         Decision::Approve => (true, None, None),
         Decision::Edit(arguments) if !arguments.is_object() => {
@@ -88,16 +98,79 @@ pub fn decide(state: &State, id: &str, decision: &Decision) -> Result<Waiting> {
         }
         Ok(row)
     })?;
-    if let Some(pipe) = state.file().map(|file| pipe_of(file, &row.run)) {
-        // Nobody reads where nobody waits.
-        let open = File::options().write(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(pipe);
-        let _ = open.and_then(|mut pipe| pipe.write_all(b"!"));
-    }
-    let mut waiting = Waiting::from(row);
+    let wake = |pipe: PathBuf| -> std::io::Result<()> {
+        let mut pipe = File::options().write(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(pipe)?;
+        pipe.write_all(b"!")
+    };
+    // Nobody reads where nobody waits.
+    let woken = state.file().is_some_and(|file| wake(pipe_of(file, &row.run)).is_ok());
+    let mut call = Waiting::from(row);
     if let Some(arguments) = edited {
-        waiting.arguments = arguments.clone();
+        call.arguments = arguments.clone();
     }
-    Ok(waiting)
+    Ok(Decided { call, woken })
+}
+
+/// The stores of all kernels and of `llmspell-run` below `home`: their names and states.
+///
+/// # Errors
+/// `System` when the folder cannot be read.
+pub fn stores(home: &Home) -> Result<Vec<(String, State)>> {
+    let dir = home.store_dir();
+    let entries = match std::fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io(&dir, error)),
+    };
+    let mut found: Vec<_> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name().to_str()?.strip_suffix(".db")?.to_owned();
+            let state = State::default();
+            state.keep_in(entry.path());
+            Some((name, state))
+        })
+        .collect();
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(found)
+}
+
+/// The calls that wait in any of them, oldest first, with the name of their store.
+///
+/// # Errors
+/// `System` when one cannot be read.
+pub fn everywhere(home: &Home) -> Result<Vec<(String, ApprovalRow)>> {
+    let mut all = Vec::new();
+    for (name, state) in stores(home)? {
+        all.extend(state.store(|store| store.approvals(true))?.into_iter().map(|row| (name.clone(), row)));
+    }
+    all.sort_by_key(|(_, row)| row.asked);
+    Ok(all)
+}
+
+/// Decides on the call `id` in whichever of them it is.
+///
+/// # Errors
+/// As [`decide`].
+pub fn decide_anywhere(home: &Home, id: &str, decision: &Decision) -> Result<Decided> {
+    let mut last = None;
+    let mut fitting = Vec::new();
+    for (_, state) in stores(home)? {
+        let rows = state.store(|store| store.approvals(false))?;
+        if !id.is_empty() && rows.iter().any(|row| row.id.starts_with(id)) {
+            fitting.push(state);
+        }
+    }
+    if fitting.len() > 1 {
+        return Err(Error::new(Class::Usage, format!("approval {id}: begins several ids")));
+    }
+    for state in fitting {
+        last = Some(decide(&state, id, decision)?);
+    }
+    last.ok_or_else(|| {
+        Error::new(Class::NotFound, format!("approval {id}: no such call"))
+            .hint("llmspell-kernel approvals list shows those that wait.")
+    })
 }
 
 /// `+` is in no id of a run.

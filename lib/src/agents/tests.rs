@@ -532,20 +532,18 @@ fn conversations_are_made_to_fit() {
 }
 
 #[test]
-fn answers_are_json_where_a_schema_says_so() {
+fn answers_fit_the_schema_or_are_refused() {
     let world = world();
-    let schema = Some(json!({"type": "object"}));
-    world.agent(
-        Spec { schema: schema.clone(), ..Spec::default() },
-        scripted(|count, _| match count {
-            0 => says("Sure! {\"a\": 1}"),
-            _ => says("{\"a\": 1}"),
-        }),
-    );
-    let outcome = world.run("a").unwrap();
-    assert_eq!((outcome.data, outcome.turns), (Some(json!({"a": 1})), 2));
-    world.agent(Spec { name: "b".into(), schema, ..Spec::default() }, scripted(|_, _| says("no")));
-    assert_eq!(world.run("b").unwrap_err().class(), Class::Remote);
+    let schema = json!({"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}});
+    for (name, text, ends_well) in [("a", " {\"a\": 1}\n", true), ("b", "{\"a\": \"x\"}", false), ("c", "Sure!", false)]
+    {
+        let spec = Spec { name: name.into(), schema: Some(schema.clone()), ..Spec::default() };
+        world.agent(spec, scripted(move |_, _| says(text)));
+        match world.run(name) {
+            Ok(outcome) => assert_eq!((outcome.data, ends_well), (Some(json!({"a": 1})), true)),
+            Err(error) => assert_eq!((error.class(), ends_well), (Class::Remote, false)),
+        }
+    }
 }
 
 #[test]

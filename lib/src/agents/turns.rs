@@ -15,7 +15,7 @@ use super::{Agent, Agents, Context, Event, Input, Outcome, approval::Waiting, qu
 use crate::checkpoint::{Run, Status, new_id};
 use crate::error::{Class, Error, Result};
 use crate::providers::{Delta, Finish, Message, Part, Reply, Request, Role, ToolDef, Usage, plain};
-use crate::tools::Call;
+use crate::tools::{Call, mismatches};
 
 /// One run of one agent.
 pub(super) struct Session<'a> {
@@ -205,7 +205,6 @@ impl Session<'_> {
         let mut talk = self.talk(input)?;
         // What goes into the conversation: all of it, also what had to be left out on the way.
         let mut said = talk.new.clone();
-        let mut repaired = false;
         for turn in 1.. {
             if turn > spec.limits.turns {
                 return Err(Error::new(Class::Budget, format!("no answer after {} turns", spec.limits.turns))
@@ -222,22 +221,7 @@ impl Session<'_> {
             }
             if calls.is_empty() {
                 let text = message.plain();
-                let data = match &spec.schema {
-                    Some(_) => match serde_json::from_str::<Value>(text.trim()) {
-                        Ok(data) => Some(data),
-                        Err(error) if repaired => {
-                            return Err(Error::new(Class::Remote, format!("the answer is not JSON: {error}"))
-                                .hint("The model does not keep to the schema; another one may."));
-                        }
-                        Err(error) => {
-                            repaired = true;
-                            let text = format!("Your answer is not JSON: {error}. Answer again, with the JSON alone.");
-                            talk.new.push(Message::text(Role::User, text));
-                            continue;
-                        }
-                    },
-                    None => None,
-                };
+                let data = spec.schema.as_ref().map(|schema| typed(schema, &text)).transpose()?;
                 if self.context.remember {
                     self.agent.add(&said);
                 }
@@ -373,6 +357,19 @@ impl Session<'_> {
             cost: reply.cost,
         });
         Ok(Message::text(Role::User, format!("[Summary of what was said before: {}]", text.trim())))
+    }
+}
+
+/// The answer as a value. Services were asked once more where it did not fit; this says no.
+fn typed(schema: &Value, text: &str) -> Result<Value> {
+    let wrong = |what: String| {
+        Error::new(Class::Remote, format!("the answer does not fit its schema: {what}"))
+            .hint("The model does not keep to it; another one may.")
+    };
+    let data = serde_json::from_str(text.trim()).map_err(|error| wrong(format!("it is not JSON: {error}")))?;
+    match mismatches(schema, &data) {
+        none if none.is_empty() => Ok(data),
+        some => Err(wrong(some.join("; "))),
     }
 }
 

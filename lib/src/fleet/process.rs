@@ -2,6 +2,7 @@
 //! through a pidfd that was opened first and checked then, so that it never meets a stranger.
 
 use std::fs;
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -46,7 +47,10 @@ impl Stat {
     /// Of the process `pid`; nothing when there is none.
     #[must_use]
     pub fn of(pid: i32) -> Option<Self> {
-        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // It comes whole with the first read.
+        let mut buffer = [0; 2048];
+        let length = fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut buffer)).ok()?;
+        let text = String::from_utf8_lossy(&buffer[..length]);
         // The command's name may hold blanks and parentheses.
         let (_, rest) = text.rsplit_once(')')?;
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();

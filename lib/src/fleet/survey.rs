@@ -1,5 +1,7 @@
 //! What there is: every kernel that is wanted or that wrote a connection file here, and what became of it.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -108,12 +110,22 @@ impl Kernel {
     /// Looks at the kernel called `id`.
     #[must_use]
     pub fn look(home: &Home, here: &Here, id: &str) -> Self {
+        Self::look_at(home, here, id, None)
+    }
+
+    /// The same; what is not among the `files` of a kernel that was stopped need not be looked for.
+    fn look_at(home: &Home, here: &Here, id: &str, files: Option<&Files>) -> Self {
         let file = home.connection_file(id);
         let (wanted, trouble) = match Wanted::read(home, id) {
             Ok(wanted) => (wanted, None),
             Err(error) => (None, Some(error)),
         };
-        let state = if wanted.is_some() { State::read(home, id) } else { State::default() };
+        let idle = wanted.as_ref().is_some_and(|wanted| !wanted.run) && files.is_some_and(|files| files.are_few(id));
+        let state = if wanted.is_some() && !idle { State::read(home, id) } else { State::default() };
+        if idle {
+            let (condition, reason) = (Condition::Stopped, String::new());
+            return Kernel { id: id.to_owned(), wanted, state, file, connection: None, stat: None, condition, reason };
+        }
         let connection = match Connection::read(&file) {
             Err(error) if error.class() == Class::NotFound => Ok(None),
             other => other.map(Some),
@@ -260,14 +272,33 @@ impl Kernel {
     }
 }
 
+/// What there was of files when the folders were read: opening those that are not there takes most of the time of many.
+struct Files(BTreeSet<String>);
+
+impl Files {
+    fn list(home: &Home, connections: &[String]) -> Self {
+        let claims = fs::read_dir(home.fleet_dir().join("claim")).into_iter().flatten();
+        let claims = claims.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        Files(claims.chain(ids(&home.state_dir())).chain(connections.iter().cloned()).collect())
+    }
+
+    /// Whether `id` has but its record.
+    fn are_few(&self, id: &str) -> bool {
+        !self.0.contains(id)
+    }
+}
+
 /// Every kernel of `home`, by id; with numbers in order of size.
 #[must_use]
 pub fn survey(home: &Home, here: &Here) -> Vec<Kernel> {
     let mut all = ids(&home.wanted_dir());
-    all.extend(ids(&home.kernel_dir()));
+    let connections = ids(&home.kernel_dir());
+    // After the records, as a claim is there before the record is.
+    let files = Files::list(home, &connections);
+    all.extend(connections);
     all.sort_by(|a, b| natural(a).cmp(&natural(b)));
     all.dedup();
-    all.iter().map(|id| Kernel::look(home, here, id)).collect()
+    all.iter().map(|id| Kernel::look_at(home, here, id, Some(&files))).collect()
 }
 
 /// `kernel-9` before `kernel-10`.

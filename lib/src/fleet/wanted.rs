@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Read;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -269,7 +270,7 @@ pub(super) fn digest(path: &Path) -> Result<String> {
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let text = match fs::read_to_string(path) {
+    let text = match whole(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::io(path, error)),
@@ -279,6 +280,24 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         Err(_) if version(&text).is_some_and(|version| version > SCHEMA) => Err(newer(path)),
         Err(error) => Err(Error::new(Class::Config, format!("{}: {error}", path.display()))
             .hint("Nothing was done with it. Remove it and spawn the kernel again.")),
+    }
+}
+
+/// The text of a small file, with as few calls as can be: there may be thousands.
+fn whole(path: &Path) -> std::io::Result<String> {
+    let (mut file, mut bytes, mut length) = (File::open(path)?, vec![0; 2048], 0);
+    loop {
+        match file.read(&mut bytes[length..]) {
+            Ok(count) => length += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+        // A read that leaves room has met the end.
+        if length < bytes.len() {
+            bytes.truncate(length);
+            return String::from_utf8(bytes).map_err(|_| std::io::ErrorKind::InvalidData.into());
+        }
+        bytes.resize(2 * length, 0);
     }
 }
 

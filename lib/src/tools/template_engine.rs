@@ -55,9 +55,9 @@ pub(super) const SPEC: ToolSpec = ToolSpec {
     ],
 };
 
-/// Largest template, and what all may cost.
+/// Largest template, and what all may cost: a unit pays for an instruction or for 64 bytes that are made.
 const MAX_TEMPLATE: usize = 1 << 20;
-const FUEL: u64 = 20_000_000;
+const FUEL: u64 = 4_000_000;
 /// Deepest nesting of blocks or brackets in a Handlebars template.
 const MAX_NESTING: usize = 64;
 

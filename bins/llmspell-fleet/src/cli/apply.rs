@@ -73,7 +73,7 @@ pub(super) const APPLY: Command<Draft, Args> = Command::new("apply", "make the k
          left, unless `--prune` is given. A kernel of one of the names that is not of this fleet is a conflict, unless \
          `--adopt` is given.",
         "A change of the policy of restarts and of labels is noted without a new start. A kernel that was stopped or that \
-         died is started. The section FLEET FILES tells what stands in FILE.",
+         died is started. The section FLEET FILES of llmspell-fleet(1) tells what stands in FILE.",
     ])
     .flags(&[
         ROLLING,

@@ -353,7 +353,7 @@ pub(crate) const CLI: Command<Draft, Args> = Command::new("llmspell-fleet", "sta
             }),
         TOP.heading("Looking at kernels"),
         Command::new("exec", "run a script in kernels")
-            .heading("Changing kernels")
+            .heading("Using kernels")
             .about(&[
                 "Runs SCRIPT in KERNEL with llmspell-run(1), whose status is the answer. A SCRIPT that is a file is \
                  read, `-` is standard input, everything else is code. In a group it is run in one kernel after the \

@@ -65,6 +65,11 @@ impl Absent {
     }
 }
 
+/// What to do instead of the global `name`, if it is one of them.
+pub(super) fn instead(name: &str) -> Option<&'static str> {
+    ABSENT.iter().find(|row| row.name == name).map(|row| row.instead)
+}
+
 /// Puts them where nothing is. The last of all that open.
 pub(super) fn open(lua: &Lua) -> mlua::Result<()> {
     let globals = lua.globals();

@@ -53,7 +53,12 @@ pub(super) fn first_line(error: &mlua::Error) -> String {
             format!("bad argument #{pos}{to} ({})", first_line(cause))
         }
         mlua::Error::FromLuaConversionError { from, to, message } => {
-            message.clone().unwrap_or_else(|| format!("{to} expected, got {from}"))
+            let wanted = message.as_deref().map(|message| message.strip_prefix("expected ").ok_or(message));
+            match wanted {
+                Some(Err(message)) => message.to_owned(),
+                Some(Ok(wanted)) => format!("{wanted} expected, got {from}"),
+                None => format!("{to} expected, got {from}"),
+            }
         }
         mlua::Error::CallbackError { cause, .. } => first_line(cause),
         other => other.to_string().lines().next().unwrap_or_default().to_owned(),

@@ -6,6 +6,7 @@ use std::io::Read;
 use mlua::{Function, Lua, MultiValue, Value};
 use serde_json::Value as Json;
 
+use super::absent;
 use super::api::{self, Entry};
 use super::cursor::{self, Base, Chain, End, Key, Kind, Role, scan};
 use super::fault::{self, Fault};
@@ -239,6 +240,9 @@ fn of_value(lua: &Lua, value: &Value, path: Option<&str>, source: bool) -> Page 
     };
     match value {
         Value::Function(_) => {}
+        Value::Table(_) if class_name(lua, value).as_deref() == Some("absent") => {
+            page.body.extend(path.and_then(absent::instead).map(str::to_owned));
+        }
         Value::Table(table) => {
             let count = table.pairs::<Value, Value>().take(100_000).count();
             let fields = look::fields(lua, value);

@@ -11,6 +11,9 @@ use super::run::{self, Run};
 /// The chunk name of the engine's own Lua code.
 pub(super) const OWN: &str = "=[llmspell]";
 
+/// Functions of Rust that only this code calls.
+const ENGINES_OWN: [&str; 2] = ["[C]: in ?", "[C]: in upvalue 'fail'"];
+
 /// Where something happened.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trace {
@@ -58,7 +61,7 @@ unsafe fn copy(state: *mut ffi::lua_State) {
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with("stack traceback:"))
-        .filter(|line| !line.starts_with("[llmspell]:") && *line != "[C]: in ?")
+        .filter(|line| !line.starts_with("[llmspell]:") && !ENGINES_OWN.contains(line))
         .map(str::to_owned)
         .collect();
     // SAFETY: the caller's state.

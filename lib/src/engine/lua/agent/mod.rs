@@ -386,11 +386,11 @@ fn runs(lua: &Lua, global: &Table) -> mlua::Result<()> {
                 value => Decision::Edit(value),
             },
         };
-        shown(lua, &approval::decide(&current()?.runtime.state, &id, &decision)?)
+        shown(lua, &approval::decide(&current()?.runtime.state, &id, &decision)?.call)
     };
     global.raw_set("approve", fault::function(lua, "approve", approve)?)?;
     let deny = |lua: &Lua, (id, reason): (String, Option<String>)| {
-        shown(lua, &approval::decide(&current()?.runtime.state, &id, &Decision::Deny(reason))?)
+        shown(lua, &approval::decide(&current()?.runtime.state, &id, &Decision::Deny(reason))?.call)
     };
     global.raw_set("deny", fault::function(lua, "deny", deny)?)
 }

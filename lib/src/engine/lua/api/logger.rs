@@ -4,7 +4,7 @@ use super::{Section, row};
 
 pub(super) const LOGGER: Section = Section {
     title: "LOGGER",
-    about: "Lines in the log of the kernel, beside its own: with its format, its files, its rotation, and secrets masked. What a script logs is of the module `script`, what a named logger logs of `script::NAME`; `[log]` and `[log.modules]` of llmspell.toml(5) say which levels are written. Nothing of it is output of the script.\n\nFields are a table of names and values; JSON lines have them as `fields`, others behind the message as `name=value`.",
+    about: "Lines in the log of the kernel, beside its own: with its format, its files, its rotation, and secrets masked. What a script logs is of the module `script`, what a named logger logs of `script::NAME`; `[log]` and `[log.modules]` of llmspell.toml(5) say which levels are written. Nothing of it is output of the script.\n\nFields are a table of names and values; JSON lines have them as `fields`, others behind the message as `name=value`. A table in it becomes JSON text.",
     values: &["logger"],
     rows: &[
         row("Logger", "", "The log."),

@@ -30,7 +30,7 @@ pub(super) const PROVIDER: Section = Section {
             "(model, texts [, options]) → list, details",
             "Vectors of texts, each a list of numbers of length 1. Options: `purpose` (`document`, or `query` for what is looked for), `dimensions`.",
         )
-        .errors("As `ask`; `usage` for a provider that does not embed."),
+        .errors("what `ask` raises; `usage` for a provider that does not embed."),
         row(
             "Provider.get",
             "(name) → table | nil",
@@ -52,7 +52,7 @@ pub(super) const PROVIDER: Section = Section {
             "(model, query, documents [, top]) → list",
             "Documents in the order in which they answer a question: `{index, score}` each, the best first; `index` is the place in `documents`.",
         )
-        .errors("As `ask`; `usage` for a provider that does not rank."),
+        .errors("what `ask` raises; `usage` for a provider that does not rank."),
         row(
             "Provider.spent",
             "() → table",

@@ -13,6 +13,8 @@ const RECEIVERS: &[(&str, &str)] = &[
     ("logger", "Logger.get('x')"),
     ("timer", "Debug.timer('x')"),
     ("stream", "Streaming.from({1, 2, 3})"),
+    ("agent", "(Agent.get('odd') or Agent.create{name = 'odd', model = 'mock/echo'})"),
+    ("agent_builder", "Agent.builder():model('mock/echo')"),
 ];
 
 /// Lua's own, which are as they are, and what ends the script.

@@ -198,6 +198,8 @@ fn what_is_not_here_says_so() {
         assert!(error.hint.as_deref().is_some_and(|told| told.starts_with(hint)), "{code}: {error:?}");
     }
     assert_eq!(prints("print(Session, Tool.calculator.name)"), "Session (not in this build)\tcalculator\n");
+    let (_, help) = run(&mut engine(), "help('Session')");
+    assert!(help.starts_with("Session\n\nSessions: not in this build.\n\nState keeps"), "{help}");
     let denied = failure("Config.anything = 1");
     assert_eq!((denied.class, denied.evalue.contains("cannot change")), (Class::Denied, true));
     // What a script makes itself stays its own.
