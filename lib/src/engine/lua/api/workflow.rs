@@ -56,10 +56,11 @@ pub(super) const WORKFLOW: Section = Section {
         )
         .errors("`usage` for steps that need each other in a circle.")
         .example(
-            "local function f(name, needs) return {name = name, type = \"function\", depends_on = needs,\n\
-             \x20 [\"function\"] = function() io.write(name, \" \") end} end\n\
+            "local order = {}\n\
+             local function f(name, needs) return {name = name, type = \"function\", depends_on = needs,\n\
+             \x20 [\"function\"] = function() order[#order + 1] = name end} end\n\
              Workflow.graph{name = \"g\", steps = {f(\"roof\", {\"walls\"}), f(\"walls\", {\"floor\"}), f(\"floor\")}}:execute()\n\
-             print() --> floor walls roof",
+             print(table.concat(order, \" \")) --> floor walls roof",
         ),
         row("Workflow.isDebugEnabled", "() → boolean", "What `Workflow.enableDebug` was told."),
         row("Workflow.list", "() → list", "The workflows in use: `{id, name, type, description}`, by name."),
