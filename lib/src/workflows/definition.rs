@@ -434,7 +434,7 @@ impl Shape {
             Some(items @ (Value::Array(_) | Value::String(_))) => found.push(Over::Items(items)),
             // A table without [1] in pairs() order, as scripts of v0.10 have it.
             Some(Value::Object(members)) => {
-                found.push(Over::Items(members.into_iter().map(|(_, value)| value).collect()))
+                found.push(Over::Items(members.into_iter().map(|(_, value)| value).collect()));
             }
             Some(other) => {
                 return Err(inner.wrong(format!("collection: list or placeholder expected, got {}", kind(&other))));
