@@ -17,7 +17,8 @@ PAGES1 = llmspell-fleet.1 llmspell-kernel.1 llmspell-run.1 llmspell-tool.1
 PAGES5 = llmspell.toml.5
 PAGES7 = llmspell.7 llmspell-builds.7 llmspell-jupyter.7 llmspell-lua.7 llmspell-protocol.7 llmspell-tools.7 llmspell-service.7
 TEXTS = README.md CHANGELOG.md SECURITY.md LICENSE-APACHE LICENSE-MIT
-SCRIPTS = errors.lua fetch.lua hello.lua progress.lua quickstart.lua
+SCRIPTS = agent-approval.lua agent-budget.lua agent-extract.lua agent-local.lua agent-team.lua agent-tools.lua agent.lua errors.lua fetch.lua hello.lua \
+    progress.lua quickstart.lua workflow.lua workflow_agents.lua workflow_conditional.lua workflow_errors.lua workflow_graph.lua workflow_loop.lua workflow_parallel.lua workflow_resume.lua fleet.toml
 CONFIGS = anthropic.toml local.toml openai.toml
 UNITS = llmspell-kernel.service llmspell-kernel@.service
 USER_UNITS = llmspell-fleet-route@.service llmspell-fleet-serve.service

@@ -263,8 +263,10 @@ class Wire:
             socket.connect(endpoint(connection, channel))
             setattr(self, channel, socket)
         if "iopub" in channels:
-            self.welcome = self.recv("iopub")  # from here on nothing is lost
-            assert self.welcome.type == "iopub_welcome", self.welcome
+            # What others are told may come before it; from here on nothing is lost.
+            while (welcome := self.recv("iopub")).type != "iopub_welcome":
+                pass
+            self.welcome = welcome
 
     def __enter__(self):
         return self

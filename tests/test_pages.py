@@ -70,7 +70,8 @@ def test_the_examples_of_the_programs_run(place):
     place.write("report.lua", "print('month', ARGS.month or 'any')")
     place.write("notes.txt", "notes")
     (place.work / "data").mkdir()
-    env = {**place.env, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    subprocess.run(["git", "init", "-q", place.work], check=True)
+    env = {**place.env, "PATH": f"{BIN}:{os.environ['PATH']}", "LLMSPELL_MODEL": "mock/echo"}
     del env["LLMSPELL_HOME"]
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])

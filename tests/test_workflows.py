@@ -15,7 +15,7 @@ local function note(text) local f <close> = assert(io.open(log, "a")) f:write(te
 local function step(name)
   return { name = name, type = "function", ["function"] = function(ctx)
     note("began " .. name)
-    if ARGS.stop == name then print("in " .. name) while true do end end
+    if ARGS.stop == name then print("in " .. name) io.flush() while true do end end
     note("ended " .. name)
     ctx.shared.sum = (ctx.shared.sum or "") .. name
     return { of = name, sum = ctx.shared.sum }
@@ -71,7 +71,7 @@ def test_loops_and_nested_workflows_go_on_in_their_pass(run, start, place):
         local inner = Workflow.sequential{ name = "inner", steps = {
           { name = "x", type = "function", ["function"] = function(ctx) note("x" .. ctx.input.v) return ctx.input.v end },
           { name = "y", type = "function", ["function"] = function(ctx)
-              if ARGS.stop == tostring(ctx.input.v) then print("in") while true do end end
+              if ARGS.stop == tostring(ctx.input.v) then print("in") io.flush() while true do end end
               note("y" .. ctx.input.v) return ctx.steps.x.result * 10 end } } }
         local w = Workflow.loop{ name = "outer", iterator = { collection = { 1, 2, 3 } }, body = {
           { name = "i", type = "workflow", workflow = inner, input = { v = "{{loop_value}}" } } } }
@@ -93,7 +93,7 @@ def test_undoing_goes_on_after_a_kill(run, start, place):
     script = place.write("flow.lua", """
         local function note(text) local f <close> = assert(io.open(ARGS.log, "a")) f:write(text, "\\n") end
         local function step(name) return { name = name, type = "function", ["function"] = function() note(name) end,
-          undo = function() if ARGS.stop == name then print("in") while true do end end note("undo " .. name) end } end
+          undo = function() if ARGS.stop == name then print("in") io.flush() while true do end end note("undo " .. name) end } end
         local w = Workflow.sequential{ name = "w", error_strategy = "compensate", steps = { step "a", step "b", step "c",
           { name = "bad", type = "function", ["function"] = function() error("no luck", 0) end } } }
         print(select(2, pcall(w.execute, w, {}, { resume = true })).message)""")
@@ -110,7 +110,7 @@ def test_undoing_goes_on_after_a_kill(run, start, place):
 def test_one_works_on_an_execution_at_a_time(run, start, place):
     script = place.write("flow.lua", """
         local w = Workflow.sequential{ name = "w", steps = { { name = "s", type = "function", ["function"] = function()
-          print("in") if ARGS and ARGS.wait then while true do end end return 1 end } } }
+          print("in") io.flush() if ARGS and ARGS.wait then while true do end end return 1 end } } }
         print(w:execute({}, { id = "only" }).output)""")
     child = start("run", script, "--wait")
     assert line(child.stdout) == "in\n"

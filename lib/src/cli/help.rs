@@ -165,10 +165,15 @@ impl Out {
 
 /// Breaks `text` at spaces into lines of at most `width`; a longer word stands alone.
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+    wrap_by(text, width, |text| text.chars().count())
+}
+
+/// The same, where `size` measures.
+pub(super) fn wrap_by(text: &str, width: usize, size: impl Fn(&str) -> usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+            Some(line) if size(line) + 1 + size(word) <= width => {
                 line.push(' ');
                 *line += word;
             }

@@ -55,10 +55,12 @@ pub(super) fn page<D, A>(program: &'static Command<D, A>) -> String {
 /// A sub-command: what it does, its operands, its own flags. The common ones stand under OPTIONS.
 fn command<D, A>(sub: &Trail<D, A>) -> String {
     let synopsis: Vec<_> = sub.synopsis().iter().map(|line| usage(line, &sub.name())).collect();
-    let mut text = format!(".SS {}\n.nf\n{}\n.fi\n.PP\n", sub.command_name(), synopsis.join("\n"));
+    let mut text = format!(".SS {}\n.nf\n{}\n.fi\n", sub.command_name(), synopsis.join("\n"));
     let root = sub.first().flags.iter().map(|group| group.title);
     let shared: Vec<_> = root.filter(|title| sub.last().flags.iter().any(|group| group.title == *title)).collect();
-    text += &paragraphs(sub.last().about);
+    if !sub.last().about.is_empty() {
+        text += &format!(".PP\n{}", paragraphs(sub.last().about));
+    }
     if let Some(also) = sub.last().also() {
         text += &format!(".PP\n{}\n", sentences(&also));
     }
@@ -110,7 +112,10 @@ fn reference(page: &str) -> String {
 /// Prose, each sentence on a new line as roff wants it, and no line too long to read in a diff.
 pub(crate) fn sentences(text: &str) -> String {
     let text = prose(text);
-    let lines: Vec<_> = text.split_inclusive(". ").flat_map(|line| help::wrap(line, 80)).map(guarded).collect();
+    // What is not ASCII is `\[u2026]` to roff.
+    let size = |text: &str| text.chars().map(|char| if char.is_ascii() { 1 } else { 8 }).sum();
+    let lines: Vec<_> =
+        text.split_inclusive(". ").flat_map(|line| help::wrap_by(line, 80, size)).map(guarded).collect();
     lines.join("\n")
 }
 

@@ -1,8 +1,8 @@
 -- `Workflow`: builders and workflows. Runs once when a state is opened; `native` holds what Rust provides: reading a definition
 -- and running it. Functions of the script stay here, and a definition knows them by number.
 local native = ...
-local setmetatable, getmetatable, type, pairs, ipairs, error, load, format, rawget, next, concat =
-  setmetatable, getmetatable, type, pairs, ipairs, error, load, string.format, rawget, next, table.concat
+local setmetatable, getmetatable, type, pairs, ipairs, error, load, format, rawget, next, concat, sort =
+  setmetatable, getmetatable, type, pairs, ipairs, error, load, string.format, rawget, next, table.concat, table.sort
 local fail, globals, Progress = native.fail, _G, Progress
 
 local workflow = {}
@@ -74,6 +74,17 @@ local function member(key, value, functions, depth)
   return value
 end
 
+-- In the same order in every process, so that functions have the same numbers when an execution is taken up again.
+local function keys_of(value)
+  local keys = {}
+  for key in next, value do keys[#keys + 1] = key end
+  sort(keys, function(a, b)
+    if type(a) == type(b) and (type(a) == "number" or type(a) == "string") then return a < b end
+    return type(a) < type(b)
+  end)
+  return keys
+end
+
 function plain(value, functions, depth)
   if depth > 200 then fail("workflow: tables in one another without end") end
   if getmetatable(value) == "workflow" then
@@ -84,7 +95,8 @@ function plain(value, functions, depth)
     return copy
   end
   local copy = {}
-  for key, item in pairs(value) do
+  for _, key in ipairs(keys_of(value)) do
+    local item = value[key]
     if key == "agent" and type(item) ~= "string" then item = item.name end
     if key == "workflow" and type(item) == "string" then
       item = known[item] or fail(format("workflow: there is no workflow %s", item))

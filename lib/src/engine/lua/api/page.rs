@@ -50,7 +50,7 @@ fn entry(entry: &Entry) -> String {
         let _ = writeln!(text, "{}{}", if at == 0 { "" } else { ".IP\n" }, sentences(paragraph));
     }
     if !entry.errors.is_empty() {
-        let _ = writeln!(text, "Raises {}", sentences(entry.errors));
+        let _ = writeln!(text, "{}", sentences(&format!("Raises {}", entry.errors)));
     }
     if !entry.example.is_empty() {
         let _ = write!(text, ".IP\n.EX\n{}\n.EE\n", verbatim(entry.example));
